@@ -103,7 +103,7 @@ func TestSearch(t *testing.T) {
 	}
 	mustUser(t, d, "elm", "ann", "Ann Elm")
 	gone, _ := d.ByUsername("oak", "gone")
-	if _, err := d.DisableUser(t.Context(), "oak", gone.ID, true); err != nil {
+	if err := d.DisableUser(t.Context(), "oak", gone.ID, true); err != nil {
 		t.Fatal(err)
 	}
 	ask := func(query string, limit int) []string {
@@ -189,7 +189,7 @@ func TestGet(t *testing.T) {
 	mustTenant(t, d, "oak")
 	mustTenant(t, d, "elm")
 	ann, bob, other := mustUser(t, d, "oak", "ann", ""), mustUser(t, d, "oak", "bob", ""), mustUser(t, d, "elm", "ann", "")
-	if _, err := d.DisableUser(t.Context(), "oak", bob.ID, true); err != nil {
+	if err := d.DisableUser(t.Context(), "oak", bob.ID, true); err != nil {
 		t.Fatal(err)
 	}
 	actor := im.Actor{Tenant: "oak", User: ann.ID}

@@ -31,28 +31,29 @@ func (d *Directory) AddTenant(ctx context.Context, id im.TenantID, name string) 
 
 // RenameTenant gives a tenant another name. Errors: im.Invalid (field name),
 // im.NotFound, and those of the store.
-func (d *Directory) RenameTenant(ctx context.Context, id im.TenantID, name string) (im.Tenant, error) {
+func (d *Directory) RenameTenant(ctx context.Context, id im.TenantID, name string) error {
 	name, err := checkName(name)
 	if err != nil {
-		return im.Tenant{}, err
+		return err
 	}
-	return d.updateTenant(ctx, "rename", id, func(old *im.Tenant) (*im.Tenant, error) {
+	_, err = d.updateTenant(ctx, "rename", id, func(old *im.Tenant) (*im.Tenant, error) {
 		return changedTenant(old, func(t *im.Tenant) { t.Name = name })
 	})
+	return err
 }
 
 // SuspendTenant shuts a tenant, or opens it again. While it is shut nobody of it
 // can sign in and no token of it is accepted; its sockets close with 4202
 // (PROTOCOL 3.9), each time it is called. Sign-ins are kept. Errors: im.NotFound,
 // and those of the store.
-func (d *Directory) SuspendTenant(ctx context.Context, id im.TenantID, suspended bool) (im.Tenant, error) {
-	t, err := d.updateTenant(ctx, "suspend", id, func(old *im.Tenant) (*im.Tenant, error) {
+func (d *Directory) SuspendTenant(ctx context.Context, id im.TenantID, suspended bool) error {
+	_, err := d.updateTenant(ctx, "suspend", id, func(old *im.Tenant) (*im.Tenant, error) {
 		return changedTenant(old, func(t *im.Tenant) { t.Suspended = suspended })
 	})
 	if err == nil && suspended {
 		d.bus.Publish([]bus.Event{{Kind: bus.SignedOut, Tenant: id, Code: closeSuspended}})
 	}
-	return t, err
+	return err
 }
 
 // EraseTenant deletes a tenant with everything in it, for good. It is suspended
@@ -60,7 +61,7 @@ func (d *Directory) SuspendTenant(ctx context.Context, id im.TenantID, suspended
 // an error the tenant stays suspended, and erasing it can be tried again. Errors:
 // im.NotFound, and those of the store.
 func (d *Directory) EraseTenant(ctx context.Context, id im.TenantID) error {
-	if _, err := d.SuspendTenant(ctx, id, true); err != nil {
+	if err := d.SuspendTenant(ctx, id, true); err != nil {
 		return err
 	}
 	d.tenants.Lock()

@@ -16,10 +16,10 @@ type NewUser struct {
 	Role     im.Role // required
 }
 
-// UserChange says what to change; nil and zero leave things as they are.
+// UserChange says what to change; nil leaves things as they are.
 type UserChange struct {
 	Name *string
-	Role im.Role
+	Role *im.Role
 }
 
 // Added is what became of one user of AddUsers.
@@ -153,15 +153,15 @@ func (d *Directory) UpdateUser(ctx context.Context, t im.TenantID, id im.UserID,
 			return im.User{}, err
 		}
 	}
-	if c.Role != 0 && c.Role.String() == "" {
+	if c.Role != nil && c.Role.String() == "" {
 		return im.User{}, badRole()
 	}
 	return d.updateUser(ctx, "update", t, id, func(u *im.User) {
 		if c.Name != nil {
 			u.Name = name
 		}
-		if c.Role != 0 {
-			u.Role = c.Role
+		if c.Role != nil {
+			u.Role = *c.Role
 		}
 	})
 }
@@ -170,12 +170,12 @@ func (d *Directory) UpdateUser(ctx context.Context, t im.TenantID, id im.UserID,
 // sign in, has no token that is accepted, is found by no search, but keeps name
 // and messages; open sockets close with 4102 (PROTOCOL 3.9), each time it is
 // called. Errors: im.NotFound, and those of the store.
-func (d *Directory) DisableUser(ctx context.Context, t im.TenantID, id im.UserID, disabled bool) (im.User, error) {
-	u, err := d.updateUser(ctx, "disable", t, id, func(u *im.User) { u.Disabled = disabled })
+func (d *Directory) DisableUser(ctx context.Context, t im.TenantID, id im.UserID, disabled bool) error {
+	_, err := d.updateUser(ctx, "disable", t, id, func(u *im.User) { u.Disabled = disabled })
 	if err == nil && disabled {
 		d.bus.Publish([]bus.Event{{Kind: bus.SignedOut, Tenant: t, User: id, Code: closeDisabled}})
 	}
-	return u, err
+	return err
 }
 
 // updateUser stores a changed user and then publishes the new snapshot.
