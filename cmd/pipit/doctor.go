@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/pipit-im/pipit/pkg/api/apiclient"
+)
+
+// finding is the result of one check of doctor.
+type finding struct {
+	Check string `json:"check"`
+	State string `json:"state"` // good, watch, act
+	Text  string `json:"text"`
+	Mend  string `json:"mend,omitempty"` // the command or the step that mends it
+}
+
+func good(check, format string, args ...any) finding {
+	return finding{Check: check, State: "good", Text: fmt.Sprintf(format, args...)}
+}
+
+func (f finding) as(state, mend string) finding {
+	f.State, f.Mend = state, mend
+	return f
+}
+
+func (t *tool) doctorCmd() *cobra.Command {
+	return &cobra.Command{Use: "doctor", Short: "Check limits, descriptors, disk, clock and memory: what is wrong, and what mends it", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := t.dir()
+			if err != nil {
+				return err
+			}
+			found := t.examine(cmd.Context(), dir, "/proc")
+			if err := t.answer(found, func() {
+				for _, f := range found {
+					fmt.Fprintf(t.out, "%-6s %-12s %s\n", f.State, f.Check, f.Text)
+					if f.Mend != "" {
+						fmt.Fprintf(t.out, "%-6s %-12s → %s\n", "", "", f.Mend)
+					}
+				}
+			}); err != nil {
+				return err
+			}
+			for _, f := range found {
+				if f.State == "act" {
+					return &attentionError{exitAttention}
+				}
+			}
+			return nil
+		}}
+}
+
+// examine makes all checks; proc is /proc but in tests.
+func (t *tool) examine(ctx context.Context, dir, proc string) []finding {
+	var found []finding
+	box := apiclient.New(dir)
+	defer box.Close()
+	s, err := box.Status(ctx)
+	switch {
+	case errors.Is(err, apiclient.ErrNotRunning):
+		found = append(found, good("server", "not running on %s", dir).as("act", "sudo systemctl start pipit   (by hand: pipitd --data-dir "+dir+")"))
+	case err != nil:
+		found = append(found, good("server", "%s", explain(err)).as("act", "run this with sudo, or as the server's user"))
+	default:
+		found = append(found, serverFindings(s)...)
+	}
+	found = append(found, diskFinding(dir), clockFinding(time.Now()))
+	found = append(found, kernelFindings(proc, s.Connections)...)
+	return append(found, memoryFinding(proc))
+}
+
+func serverFindings(s apiclient.ServerInfo) []finding {
+	found := []finding{good("server", "Pipit %s, up %s", s.Version, since(time.Duration(s.UptimeS)*time.Second))}
+	if !s.Ready {
+		found[0] = found[0].as("watch", "it is starting: look again in a moment, then: journalctl -u pipit")
+	}
+	fd := good("descriptors", "%d of %d open", s.Descriptors.Open, s.Descriptors.Limit)
+	if s.Descriptors.Limit < 5000 || s.Descriptors.Open*10 > s.Descriptors.Limit*9 {
+		fd = fd.as("act", "LimitNOFILE=65536 in the unit (by hand: ulimit -n 65536 before pipitd)")
+	}
+	store := good("store", "%s", s.Store.State)
+	if s.Store.State != "writable" {
+		store = finding{Check: "store", State: "act", Text: s.Store.State + ": " + s.Store.Reason, Mend: "free space on the card for state full; otherwise restart the server, then: pipit verify"}
+	}
+	if s.Store.Damaged > 0 {
+		store = good("store", "%d damaged records", s.Store.Damaged).as("act", "pipit verify, then restore the newest backup on a new card")
+	}
+	found = append(found, fd, store)
+	for _, c := range s.Conditions {
+		found = append(found, finding{Check: c.Code, State: c.Severity, Text: c.Title + " " + c.Text, Mend: c.Hint})
+	}
+	return found
+}
+
+func diskFinding(dir string) finding {
+	var st unix.Statfs_t
+	where := dir
+	for unix.Statfs(where, &st) != nil {
+		if parent := filepath.Dir(where); parent != where {
+			where = parent
+			continue
+		}
+		return good("disk", "%s can't be examined", dir).as("act", "check --data-dir")
+	}
+	free := int64(st.Bavail) * int64(st.Bsize)
+	total := int64(st.Blocks) * int64(st.Bsize)
+	f := good("disk", "%s free of %s at %s", size(free), size(total), where)
+	switch {
+	case free < 256<<20:
+		return f.as("act", "delete what is not needed there, or put in a bigger card")
+	case total > 0 && free*10 < total:
+		return f.as("watch", "less than a tenth is free: plan for a bigger card")
+	case st.Files > 0 && st.Ffree*20 < st.Files:
+		return f.as("act", "the file system has few inodes left: delete small files there")
+	}
+	return f
+}
+
+// clockFinding judges the clock: a Pi has none that outlives its plug.
+func clockFinding(now time.Time) finding {
+	var tx unix.Timex
+	state, err := unix.Adjtimex(&tx)
+	f := good("clock", "%s, synchronised", now.Format("2006-01-02 15:04:05 MST"))
+	switch {
+	case now.Year() < 2026 || now.Year() > 2080:
+		return good("clock", "%s can't be right", now.Format("2006-01-02 15:04")).as("act", "sudo date -s 'YYYY-MM-DD HH:MM'")
+	case err != nil || state == unix.TIME_ERROR:
+		return good("clock", "%s, not synchronised with anything", now.Format("2006-01-02 15:04:05 MST")).
+			as("watch", "messages keep their order all the same; for right times: timedatectl set-ntp true, or sudo date -s")
+	}
+	return f
+}
+
+// kernelFindings reads back the settings that thousands of connections need.
+func kernelFindings(proc string, connections int) []finding {
+	var found []finding
+	for _, k := range []struct {
+		name, why string
+		least     int
+	}{
+		{"net.core.somaxconn", "a whole school connects within seconds after a restart", 1024},
+		{"net.ipv4.tcp_max_syn_backlog", "the same, one step earlier", 1024},
+		{"fs.file-max", "each connection is an open file", 65536},
+	} {
+		text, err := os.ReadFile(filepath.Join(proc, "sys", strings.ReplaceAll(k.name, ".", "/")))
+		if err != nil {
+			continue // not every container shows them
+		}
+		n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+		if err != nil {
+			continue
+		}
+		f := good(k.name, "%d", n)
+		if n < uint64(k.least) {
+			f = good(k.name, "%d, should be %d: %s", n, k.least, k.why).
+				as("watch", fmt.Sprintf("sudo sysctl -w %s=%d", k.name, k.least))
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+func memoryFinding(proc string) finding {
+	b, err := os.ReadFile(filepath.Join(proc, "meminfo"))
+	if err != nil {
+		return good("memory", "unknown").as("watch", "")
+	}
+	kib := func(name string) int64 {
+		for line := range bytes.Lines(b) {
+			if f := strings.Fields(string(line)); len(f) > 1 && f[0] == name+":" {
+				n, err := strconv.ParseInt(f[1], 10, 64)
+				if err == nil {
+					return n
+				}
+			}
+		}
+		return 0
+	}
+	total, avail := kib("MemTotal")<<10, kib("MemAvailable")<<10
+	f := good("memory", "%s available of %s", size(avail), size(total))
+	if avail < 64<<20 {
+		return f.as("act", "end other programs on this box: `systemctl list-units --state=running` shows them")
+	}
+	return f
+}

@@ -1,0 +1,184 @@
+// Command pipit is the technician's tool: it looks after a Pipit server over
+// the admin socket in the data directory, and checks or restores a data
+// directory while no server runs on it.
+//
+// Nothing but the answer goes to standard output (with --json, one JSON value,
+// or one a line where it never ends); everything for the person who typed goes
+// to standard error. Exit codes are listed in `pipit --help`.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pipit-im/pipit/pkg/api/apiclient"
+	"github.com/pipit-im/pipit/pkg/app"
+	"github.com/pipit-im/pipit/pkg/config"
+	"github.com/pipit-im/pipit/pkg/im"
+)
+
+// Exit codes that scripts may rely on.
+const (
+	exitOK         = 0
+	exitFailed     = 1 // the server's fault or anything without a code of its own
+	exitUsage      = 2 // wrong command line or refused input
+	exitStore      = 3 // the data can't be opened, or is damaged
+	exitNotRunning = 5 // no server on this data directory
+	exitNotFound   = 6 // no such tenant, user or conversation
+	exitExists     = 7 // it exists already
+	exitAttention  = 8 // doctor or status found something to act on
+)
+
+const exitCodesHelp = `Exit codes: 0 done, 1 failed, 2 wrong command or refused input, 3 data damaged or not to be opened,
+5 no server running on this data directory, 6 not found, 7 exists already, 8 something needs attention.`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// tool is what every command shares.
+type tool struct {
+	dataDir string
+	json    bool
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+}
+
+// run executes one command line and returns the exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	t := &tool{in: in, out: out, err: errOut}
+	root := t.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var attention *attentionError
+	if !errors.As(err, &attention) {
+		fmt.Fprintln(errOut, "pipit: "+explain(err))
+	}
+	return codeOf(err)
+}
+
+// attentionError is not a failure: the answer was printed and says what to do.
+type attentionError struct{ code int }
+
+func (e *attentionError) Error() string { return "something needs attention" }
+
+// usageError is a command line that can't be understood.
+type usageError struct{ error }
+
+// explain returns the text for people of err.
+func explain(err error) string {
+	var e *im.Error
+	if errors.As(err, &e) && e.Message != "" {
+		return e.Message
+	}
+	return err.Error()
+}
+
+// codeOf is the one table from errors to exit codes.
+func codeOf(err error) int {
+	var attention *attentionError
+	var usage usageError
+	var store *app.StoreError
+	switch {
+	case errors.As(err, &attention):
+		return attention.code
+	case errors.Is(err, apiclient.ErrNotRunning):
+		return exitNotRunning
+	case errors.As(err, &store):
+		return exitStore
+	case errors.As(err, &usage):
+		return exitUsage
+	}
+	switch im.KindOf(err) {
+	case im.NotFound:
+		return exitNotFound
+	case im.Exists:
+		return exitExists
+	case im.Invalid, im.BadParams, im.TooLarge, im.Conflict:
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func (t *tool) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pipit",
+		Short: "Look after a Pipit server",
+		Long: "pipit looks after the Pipit server of this machine, over the admin socket in its data directory.\n\n" +
+			exitCodesHelp,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       app.Version,
+		// A word that is no command is an error, not a reason to print help and end well.
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetVersionTemplate("pipit {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w. See: %s --help", err, cmd.CommandPath())}
+	})
+	root.PersistentFlags().StringVar(&t.dataDir, "data-dir", "", "data `directory` of the server (default: $PIPIT_DATA_DIR, else what its configuration says)")
+	root.PersistentFlags().BoolVar(&t.json, "json", false, "print the answer as JSON")
+	root.AddCommand(t.statusCmd(), t.tenantCmd(), t.userCmd(), t.sendCmd(), t.tailCmd(),
+		t.backupCmd(), t.restoreCmd(), t.verifyCmd(), t.doctorCmd())
+	return root
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		return usageError{fmt.Errorf("there is no command %q. See: %s --help", args[0], cmd.CommandPath())}
+	}
+	return usageError{fmt.Errorf("%q is too much here. See: %s --help", args[0], cmd.CommandPath())}
+}
+
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return usageError{fmt.Errorf("%s is missing. See: %s --help", names[len(args)], cmd.CommandPath())}
+		}
+		if len(args) > len(names) {
+			return usageError{fmt.Errorf("%q is too much here. See: %s --help", args[len(names)], cmd.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// dir returns the data directory that the command is about.
+func (t *tool) dir() (string, error) {
+	if t.dataDir != "" {
+		return t.dataDir, nil
+	}
+	c, err := config.Load(config.Source{Environ: os.Environ()})
+	if err != nil {
+		return "", usageError{err}
+	}
+	return c.DataDir, nil
+}
+
+// box returns a client of the running server.
+func (t *tool) box() (*apiclient.Client, error) {
+	dir, err := t.dir()
+	if err != nil {
+		return nil, err
+	}
+	return apiclient.New(dir), nil
+}

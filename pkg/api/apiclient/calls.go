@@ -1,0 +1,102 @@
+package apiclient
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// Status returns the state of the server and of the box.
+func (c *Client) Status(ctx context.Context) (ServerInfo, error) {
+	var out ServerInfo
+	return out, c.Do(ctx, http.MethodGet, "/admin/status", nil, &out)
+}
+
+// Tenants lists all tenants.
+func (c *Client) Tenants(ctx context.Context) ([]TenantInfo, error) {
+	var out TenantList
+	err := c.Do(ctx, http.MethodGet, "/admin/tenants", nil, &out)
+	return out.Tenants, err
+}
+
+// AddTenant adds a tenant; an empty name means the id.
+func (c *Client) AddTenant(ctx context.Context, id, name string) (TenantInfo, error) {
+	var out TenantInfo
+	return out, c.Do(ctx, http.MethodPost, "/admin/tenants", NewTenant{ID: id, Name: name}, &out)
+}
+
+// UpdateTenant renames, suspends or resumes a tenant.
+func (c *Client) UpdateTenant(ctx context.Context, id string, p TenantPatch) (TenantInfo, error) {
+	var out TenantInfo
+	return out, c.Do(ctx, http.MethodPatch, Path("admin", "tenants", id), p, &out)
+}
+
+// Users calls fn with each user of a tenant, page by page, until it returns an
+// error.
+func (c *Client) Users(ctx context.Context, tenant string, fn func(Person) error) error {
+	q := url.Values{"limit": {strconv.Itoa(500)}}
+	for {
+		var page People
+		if err := c.Do(ctx, http.MethodGet, Path("admin", "tenants", tenant, "users")+"?"+q.Encode(), nil, &page); err != nil {
+			return err
+		}
+		for _, p := range page.Users {
+			if err := fn(p); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" {
+			return nil
+		}
+		q.Set("cursor", page.Next)
+	}
+}
+
+// AddUser adds a user to a tenant.
+func (c *Client) AddUser(ctx context.Context, tenant string, p NewPerson) (Person, error) {
+	var out Person
+	return out, c.Do(ctx, http.MethodPost, Path("admin", "tenants", tenant, "users"), p, &out)
+}
+
+// AddUsers adds at most 1000 users without passwords, and with tokens signs
+// each in.
+func (c *Client) AddUsers(ctx context.Context, tenant string, in BulkPeople) ([]BulkPerson, error) {
+	var out BulkAnswer
+	err := c.Do(ctx, http.MethodPost, Path("admin", "tenants", tenant, "users-bulk"), in, &out)
+	return out.Users, err
+}
+
+// UpdateUser changes a user's name or role, disables or enables.
+func (c *Client) UpdateUser(ctx context.Context, tenant, username string, p PersonChange) (Person, error) {
+	var out Person
+	return out, c.Do(ctx, http.MethodPatch, Path("admin", "tenants", tenant, "users", username), p, &out)
+}
+
+// SetPassword sets a user's password and ends the user's sign-ins.
+func (c *Client) SetPassword(ctx context.Context, tenant, username, password string) error {
+	return c.Do(ctx, http.MethodPut, Path("admin", "tenants", tenant, "users", username, "password"), NewPassword{Password: password}, nil)
+}
+
+// IssueToken signs a user in without a password.
+func (c *Client) IssueToken(ctx context.Context, tenant, username string) (IssuedToken, error) {
+	var out IssuedToken
+	return out, c.Do(ctx, http.MethodPost, Path("admin", "tenants", tenant, "users", username, "tokens"), nil, &out)
+}
+
+// RevokeToken ends the sign-in that owns the token.
+func (c *Client) RevokeToken(ctx context.Context, token string) error {
+	return c.Do(ctx, http.MethodPost, "/admin/sign-out", SignOut{Token: token}, nil)
+}
+
+// Backup writes a consistent snapshot of the whole store to w.
+func (c *Client) Backup(ctx context.Context, w io.Writer) (int64, error) {
+	return c.Stream(ctx, http.MethodPost, "/admin/backup", w)
+}
+
+// Verify reads and checks every record of the running store.
+func (c *Client) Verify(ctx context.Context) (VerifyReport, error) {
+	var out VerifyReport
+	return out, c.Do(ctx, http.MethodPost, "/admin/verify", nil, &out)
+}
