@@ -44,8 +44,8 @@ func (a Action) String() string {
 	return ""
 }
 
-// Object holds the facts about what is acted on. The zero value means "not known
-// yet": Decide then answers whether the caller may do the action to anything.
+// Object holds the facts about what is acted on. With a zero Target and To, and
+// Own set, Decide answers whether the caller may do the action to anything at all.
 type Object struct {
 	Own    bool          // Edit, Recall, SeeReceipts: the message is the caller's own
 	Target im.MemberRole // Remove, SetRole: the member's role now
