@@ -154,10 +154,11 @@ func decodeError(p []byte) (*RPCError, error) {
 }
 
 // kindNamed returns the kind of that wire name; one that this version does not
-// know counts as internal.
+// know counts as internal. Of the two kinds named "invalid" it is the first,
+// im.Invalid: im.BadParams has a code of its own and no kind on the wire.
 func kindNamed(name string) im.Kind {
 	for k := range kindCodes {
-		if kind := im.Kind(k); kind != im.BadParams && kind.String() == name {
+		if kind := im.Kind(k); kind.String() == name {
 			return kind
 		}
 	}

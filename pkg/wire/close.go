@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -55,7 +56,7 @@ func CloseAction(code uint16, reason string) (Action, time.Duration) {
 		return SignIn, 0
 	case code == 1001 || code == 1006 || code >= 1011 && code <= 1013 || code >= 4000 && code <= 4099:
 		if digits, ok := strings.CutPrefix(reason, retryPrefix); ok {
-			if ms, err := strconv.ParseUint(digits, 10, 64); err == nil {
+			if ms, err := strconv.ParseUint(digits, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 				return Reconnect, time.Duration(min(ms, maxDelayMS)) * time.Millisecond
 			}
 		}

@@ -8,7 +8,7 @@ import (
 
 // entryOverhead is more than an ENTRY takes beside its strings and lists: names,
 // punctuation and numbers of the longest kind.
-const entryOverhead = 256
+const entryOverhead = 160
 
 // entrySize is an upper bound of what AppendEntry appends.
 func entrySize(e *im.Entry) int {

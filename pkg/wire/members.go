@@ -204,9 +204,6 @@ func (m *members) done(required int) error {
 	return nil
 }
 
-// has reports whether names[n] occurred.
-func (m *members) has(n int) bool { return m.seen&(1<<n) != 0 }
-
 // raw returns the value's bytes, which point into the object's.
 func (m *members) raw() []byte {
 	if !m.skip() {
