@@ -14,7 +14,7 @@
 // nowhere else, with "::" as its key delimiter, so that dots in values and keys
 // stay what they are.
 //
-// The contract is the table; PrintDefaults prints it as a file that parses.
+// The contract is the table; Defaults renders it as a file that parses.
 package config
 
 import (

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -51,11 +50,8 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestPrintedDefaultsLoadAsDefaults(t *testing.T) {
-	var b bytes.Buffer
-	if err := WriteDefaults(&b); err != nil {
-		t.Fatal(err)
-	}
-	c := load(t, file(b.String(), nil))
+	text := Defaults()
+	c := load(t, file(text, nil))
 	want := load(t, file("-", nil))
 	want.File = DefaultFile
 	if !reflect.DeepEqual(c, want) {
@@ -64,11 +60,11 @@ func TestPrintedDefaultsLoadAsDefaults(t *testing.T) {
 	for i := range settings {
 		s := &settings[i]
 		_, name := s.section()
-		if !strings.Contains(b.String(), name+": ") || !strings.Contains(b.String(), s.env()) {
+		if !strings.Contains(text, name+": ") || !strings.Contains(text, s.env()) {
 			t.Errorf("%s is not in the printed file", s.key)
 		}
 	}
-	for i, line := range strings.Split(b.String(), "\n") {
+	for i, line := range strings.Split(text, "\n") {
 		if len(line) > commentWidth+2 {
 			t.Errorf("line %d is %d columns wide", i+1, len(line))
 		}
@@ -374,11 +370,7 @@ func TestDistance(t *testing.T) {
 }
 
 func FuzzFile(f *testing.F) {
-	var b bytes.Buffer
-	if err := WriteDefaults(&b); err != nil {
-		f.Fatal(err)
-	}
-	for _, s := range []string{b.String(), "listen: *x\n", "a: &a [*a]\n", "limits: {<<: {heartbeat: 5s}}\n", "? [a]\n: b\n", "!!binary a: b\n", "origins: [[a], {b: c}]\n"} {
+	for _, s := range []string{Defaults(), "listen: *x\n", "a: &a [*a]\n", "limits: {<<: {heartbeat: 5s}}\n", "? [a]\n: b\n", "!!binary a: b\n", "origins: [[a], {b: c}]\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

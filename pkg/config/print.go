@@ -1,20 +1,18 @@
 package config
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"strings"
 )
 
 // commentWidth is the column at which comments of the printed file break.
 const commentWidth = 98
 
-// WriteDefaults writes a settings file with every key at its default and what
-// it means. Loading it changes nothing.
-func WriteDefaults(w io.Writer) error {
-	b := bufio.NewWriter(w)
-	fmt.Fprint(b, "# Settings of pipitd, each at its default.\n"+
+// Defaults returns a settings file with every key at its default and what it
+// means. Loading it changes nothing.
+func Defaults() string {
+	b := new(strings.Builder)
+	b.WriteString( "# Settings of pipitd, each at its default.\n"+
 		"# The environment (PIPIT_…) overrides this file, options of the command line override both.\n"+
 		"# Keys marked \"reload\" change on SIGHUP (systemctl reload pipit), others need a restart.\n")
 	section := ""
@@ -43,7 +41,7 @@ func WriteDefaults(w io.Writer) error {
 		}
 		fmt.Fprintf(b, "%s%s%s: %s\n", indent, mark, name, s.yamlDefault())
 	}
-	return b.Flush()
+	return b.String()
 }
 
 func (s *setting) yamlDefault() string {
@@ -57,7 +55,7 @@ func (s *setting) yamlDefault() string {
 	}
 }
 
-func comment(w io.Writer, indent, text string) {
+func comment(w *strings.Builder, indent, text string) {
 	line := indent + "#"
 	for _, word := range strings.Fields(text) {
 		if len(line)+1+len(word) > commentWidth {

@@ -65,7 +65,7 @@ var table = map[string]row{
 
 	"pkg/app": {6, []string{below}, "the one place that names back ends and wires everything"},
 
-	"cmd/pipitd":     {7, []string{"pkg/app", "pkg/config"}, "main of the server"},
+	"cmd/pipitd":     {7, []string{"pkg/app", "pkg/config", "pkg/sysd"}, "main of the server; sysd for the log that must be there before app"},
 	"cmd/pipit":      {7, []string{"pkg/api/apiclient", "pkg/client", "pkg/wire", "pkg/config", "pkg/app"}, "the technician's tool; app for the offline store, wire for what tail shows"},
 	"cmd/pipit-load": {7, []string{"pkg/client", "pkg/wire", "pkg/api/apiclient"}, "load; apiclient to make its own tenant and users"},
 }

@@ -33,6 +33,7 @@ func out(pkg, test, text string) event {
 
 func TestDigest(t *testing.T) {
 	okLine := out("p", "", "ok  \tp\t0.1s\n")
+	other := events(t, event{Action: "pass", Package: "q"}) // so that failing is not for want of results
 	for _, tc := range []struct {
 		name   string
 		in     string
@@ -46,7 +47,7 @@ func TestDigest(t *testing.T) {
 				out("p", "", "PASS\n"), okLine, event{Action: "pass", Package: "p"})},
 		{name: "fail", ok: false, shown: []string{"why", "FAIL\tp"}, hidden: []string{"noise"},
 			in: events(t, out("p", "A", "noise\n"), event{Action: "pass", Package: "p", Test: "A"}, out("p", "B", "why\n"),
-				event{Action: "fail", Package: "p", Test: "B"}, out("p", "", "FAIL\tp\t0.1s\n"), event{Action: "fail", Package: "p"})},
+				event{Action: "fail", Package: "p", Test: "B"}, out("p", "", "FAIL\tp\t0.1s\n"), event{Action: "fail", Package: "p"}) + other},
 		{name: "skip", ok: true, hidden: []string{"needs"}, skips: []string{"p C: x_test.go:3: needs root"},
 			in: events(t, out("p", "C", "=== RUN   C\n"), out("p", "C", "    x_test.go:3: needs root\n"), out("p", "C", "--- SKIP: C (0.00s)\n"),
 				event{Action: "skip", Package: "p", Test: "C"}, okLine, event{Action: "pass", Package: "p"})},
@@ -55,7 +56,7 @@ func TestDigest(t *testing.T) {
 		{name: "panic", ok: false, shown: []string{"panic: boom", "last words"},
 			in: events(t, out("p", "D", "last words\n"), out("p", "", "panic: boom\n"), out("p", "", "FAIL\tp\t0.1s\n"), event{Action: "fail", Package: "p"})},
 		{name: "build", ok: false, shown: []string{"x.go:1: wrong"},
-			in: events(t, event{Action: "build-output", ImportPath: "p", Output: "x.go:1: wrong\n"}, event{Action: "build-fail", ImportPath: "p"})},
+			in: events(t, event{Action: "build-output", ImportPath: "p", Output: "x.go:1: wrong\n"}, event{Action: "build-fail", ImportPath: "p"}) + other},
 		{name: "other text", ok: true, shown: []string{"go: downloading"},
 			in: events(t, "go: downloading x", okLine, event{Action: "pass", Package: "p"})},
 		{name: "no test files", ok: true, in: events(t, out("p", "", "?   \tp\t[no test files]\n"), event{Action: "skip", Package: "p"}),
