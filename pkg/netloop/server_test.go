@@ -1,0 +1,444 @@
+package netloop
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+func TestEcho(t *testing.T) {
+	s := startServer(t, Config{Upgrade: func(r *Request) error {
+		if r.Host != "box.local" || r.Path != "/v1/ws" || r.RawQuery != "a=b" || r.TLS || !r.Remote.IsValid() {
+			t.Errorf("request %+v", r)
+		}
+		r.Data = "mine"
+		return nil
+	}})
+	c := s.open()
+	conn := s.rec.waitOpen(t)
+	for _, n := range []int{0, 1, 125, 126, 5000, 65536} {
+		c.send(string(text(bigText(n))))
+		c.expectText(bigText(n))
+	}
+	c.send(string(join(ping("p"), clientFrame(fText, "a"), ping(""), clientFrame(fCont|fFin, "b"), text("c"))))
+	if f := c.frame(); f.Header.OpCode != ws.OpPong || string(f.Payload) != "p" {
+		t.Errorf("got %v %q", f.Header.OpCode, f.Payload)
+	}
+	if f := c.frame(); f.Header.OpCode != ws.OpPong || len(f.Payload) != 0 {
+		t.Errorf("got %v %q", f.Header.OpCode, f.Payload)
+	}
+	c.expectText("ab")
+	c.expectText("c")
+	onLoop(t, conn.Loop(), func() {
+		if conn.Data() != "mine" || conn.Closed() || conn.Remote().String() != c.LocalAddr().String() {
+			t.Errorf("data %v, closed %v, remote %v", conn.Data(), conn.Closed(), conn.Remote())
+		}
+	})
+	c.send(string(clientFrame(0x88, "\x0f\xa0bye")))
+	c.expectCloseEcho(4000)
+	if e := s.rec.waitClosed(t); e.c != conn || e.code != 4000 || e.cause != "closed by peer: bye" {
+		t.Errorf("closed with %d %q", e.code, e.cause)
+	}
+	st := s.Stats()
+	if st.Upgraded != 1 || st.Sessions != 0 || st.FramesIn != 11 || st.Writes == 0 || st.BytesOut == 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+// expectCloseEcho is for a close that the client began: the server closes first.
+func (c *client) expectCloseEcho(code uint16) {
+	c.t.Helper()
+	f := c.frame()
+	if f.Header.OpCode != ws.OpClose || string(f.Payload) != string([]byte{byte(code >> 8), byte(code)}) {
+		c.t.Fatalf("got %v %q", f.Header.OpCode, f.Payload)
+	}
+	c.expectEOF()
+}
+
+// TestOneByteAtATime: the whole life of a connection in segments of one byte, the
+// frames behind the upgrade included.
+func TestOneByteAtATime(t *testing.T) {
+	s := startServer(t, Config{})
+	c := s.dial()
+	c.trickle([]byte(upgradeHead))
+	c.upgraded()
+	c.trickle(join(text("hello"), clientFrame(fText, bigText(300)), ping("x"), clientFrame(fCont|fFin, "é")))
+	c.expectText("hello")
+	if f := c.frame(); f.Header.OpCode != ws.OpPong {
+		t.Errorf("got %v", f.Header.OpCode)
+	}
+	c.expectText(bigText(300) + "é")
+	c.trickle(clientFrame(0x88, ""))
+	if f := c.frame(); f.Header.OpCode != ws.OpClose || len(f.Payload) != 0 {
+		t.Errorf("got %v %q", f.Header.OpCode, f.Payload)
+	}
+	if e := s.rec.waitClosed(t); e.code != closeNoStatus {
+		t.Errorf("closed with %d", e.code)
+	}
+}
+
+// TestFramesBehindUpgrade: what shares a segment with the request is not lost.
+func TestFramesBehindUpgrade(t *testing.T) {
+	s := startServer(t, Config{})
+	c := s.dial()
+	c.send(upgradeHead + string(text("one")) + string(text("two"))[:5])
+	c.upgraded()
+	c.expectText("one")
+	c.send(string(text("two"))[5:])
+	c.expectText("two")
+}
+
+// TestRulesOnTheSocket: each broken rule of the table ends with its close code, and
+// the neighbours don't notice.
+func TestRulesOnTheSocket(t *testing.T) {
+	s := startServer(t, Config{MaxMessageBytes: func() int { return testMax }})
+	neighbour := s.open()
+	for _, fc := range frameCases {
+		parts := strings.Split(fc.want, " ")
+		last, fails := strings.CutPrefix(parts[len(parts)-1], "!")
+		if !fails {
+			continue
+		}
+		number, err := strconv.Atoi(last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code := uint16(number)
+		c := s.open()
+		c.send(string(fc.in))
+		for range parts[1:] {
+			c.frame()
+		}
+		c.expectClose(code, "*")
+		if e := s.rec.waitClosed(t); e.code != code {
+			t.Errorf("%s: Closed with %d", fc.name, e.code)
+		}
+		neighbour.send(string(text("still here")))
+		neighbour.expectText("still here")
+	}
+	st := s.Stats()
+	if st.Protocol1002 == 0 || st.Protocol1003 == 0 || st.Protocol1007 == 0 || st.Protocol1009 == 0 {
+		t.Errorf("protocol errors are not counted: %+v", st)
+	}
+}
+
+func TestCloseFromServer(t *testing.T) {
+	s := startServer(t, Config{})
+	c := s.open()
+	conn := s.rec.waitOpen(t)
+	onLoop(t, conn.Loop(), func() {
+		conn.Write(AppendTextFrame(nil, []byte("last words")))
+		conn.Close(4101, "sign in again")
+		conn.Close(4000, "twice")
+		conn.Write(AppendTextFrame(nil, []byte("too late")))
+		if !conn.Closed() {
+			t.Error("not Closed after Close")
+		}
+		select {
+		case <-s.rec.closed:
+			t.Error("Closed was called within Close")
+		default:
+		}
+	})
+	if e := s.rec.waitClosed(t); e.c != conn || e.code != 4101 || e.cause != "sign in again" {
+		t.Errorf("closed with %d %q", e.code, e.cause)
+	}
+	c.expectText("last words")
+	c.expectClose(4101, "sign in again")
+	if n := len(s.rec.closed); n != 0 {
+		t.Errorf("%d Closed events too many", n)
+	}
+}
+
+func TestPeerVanishes(t *testing.T) {
+	s := startServer(t, Config{})
+	c := s.open()
+	c.Close()
+	if e := s.rec.waitClosed(t); e.code != closeAbnormal {
+		t.Errorf("closed with %d", e.code)
+	}
+	c = s.open()
+	_ = c.Conn.(*net.TCPConn).SetLinger(0) // a reset
+	c.Close()
+	if e := s.rec.waitClosed(t); e.code != closeAbnormal {
+		t.Errorf("closed with %d", e.code)
+	}
+	eventually(t, "no connection to be left", func() bool { return s.Stats().Open == 0 })
+}
+
+func TestCloseAfter(t *testing.T) {
+	s := startServer(t, Config{})
+	c, kept := s.open(), s.open()
+	a, b := s.rec.waitOpen(t), s.rec.waitOpen(t)
+	if a.Remote().String() != c.LocalAddr().String() {
+		a, b = b, a
+	}
+	onLoop(t, b.Loop(), func() {
+		b.CloseAfter(20*time.Millisecond, 4201, "hello timeout")
+		b.CancelClose()
+	})
+	onLoop(t, a.Loop(), func() { a.CloseAfter(20*time.Millisecond, 4201, "hello timeout") })
+	c.expectClose(4201, "hello timeout")
+	kept.send(string(text("x")))
+	kept.expectText("x")
+	if n := s.Stats().TimeoutDeadline; n != 1 {
+		t.Errorf("%d deadlines counted", n)
+	}
+}
+
+// TestHeartbeat: a silent client is pinged; it stays while it answers, and is cut off
+// when it does not (PROTOCOL 3.8).
+func TestHeartbeat(t *testing.T) {
+	s := startServer(t, Config{Heartbeat: 40 * time.Millisecond})
+	start := time.Now()
+	c := s.open()
+	for range 5 {
+		if f := c.frame(); f.Header.OpCode != ws.OpPing {
+			t.Fatalf("got %v", f.Header.OpCode)
+		}
+		c.send(string(clientFrame(0x8a, "")))
+	}
+	if n := s.Stats().TimeoutHeartbeat; n != 0 {
+		t.Fatal("a client that answers was cut off")
+	}
+	if d := time.Since(start); d < 5*39*time.Millisecond { // ticks are whole milliseconds
+		t.Errorf("five pings within %v", d)
+	}
+	for range 2 {
+		if f := c.frame(); f.Header.OpCode != ws.OpPing {
+			t.Fatalf("got %v", f.Header.OpCode)
+		}
+	}
+	c.expectEOF()
+	if e := s.rec.waitClosed(t); e.code != closeAbnormal || e.cause != "heartbeat" {
+		t.Errorf("closed with %d %q", e.code, e.cause)
+	}
+}
+
+func TestSlowFirstBytes(t *testing.T) {
+	s := startServer(t, Config{FirstByteTimeout: 50 * time.Millisecond, HeaderTimeout: 50 * time.Millisecond})
+	silent := s.dial()
+	slow := s.dial()
+	slow.send("GET /v1/ws HT")
+	silent.expectEOF()
+	slow.expectEOF()
+	c := s.open() // the deadline of the head is not one of the session
+	if st := s.Stats(); st.TimeoutFirstByte != 1 || st.TimeoutHead != 1 {
+		t.Errorf("timeouts %d, %d", st.TimeoutFirstByte, st.TimeoutHead)
+	}
+	eventually(t, "the slow ones to be gone", func() bool { return s.Stats().Open == 1 })
+	c.send(string(text("x")))
+	c.expectText("x")
+}
+
+// serveHTTP runs net/http on the server's HTTP listener until the test ends.
+func serveHTTP(t *testing.T, s *testServer, h http.HandlerFunc) {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: patience}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(s.HTTP()) }()
+	t.Cleanup(func() { _ = srv.Close(); <-done })
+}
+
+func TestHTTPHandedOver(t *testing.T) {
+	s := startServer(t, Config{})
+	serveHTTP(t, s, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("X-Path", r.URL.Path)
+		_, _ = io.WriteString(w, r.Method+" "+string(body))
+	})
+	c := s.dial()
+	// Split within the body: the head and a part of it come by the loop.
+	c.send("POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234")
+	eventually(t, "net/http to get it", func() bool { return s.Stats().HTTP == 1 })
+	c.send("56789GET /two HTTP/1.1\r\nHost: x\r\n\r\n")
+	for _, want := range [][2]string{{"/v1/sessions", "POST 0123456789"}, {"/two", "GET "}} {
+		r, err := http.ReadResponse(c.br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(r.Body)
+		if r.Header.Get("X-Path") != want[0] || string(body) != want[1] {
+			t.Errorf("got %q %q, want %q", r.Header.Get("X-Path"), body, want)
+		}
+	}
+	if n := s.Stats().Open; n != 1 {
+		t.Errorf("%d connections counted while net/http has one", n)
+	}
+	c.Close()
+	eventually(t, "the count to fall", func() bool { return s.Stats().Open == 0 })
+
+	// A GET of the WebSocket path without an upgrade is net/http's as well.
+	c = s.dial()
+	c.trickle([]byte("GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+	r, err := http.ReadResponse(c.br, nil)
+	if err != nil || r.Header.Get("X-Path") != "/v1/ws" {
+		t.Errorf("%v %v", r, err)
+	}
+}
+
+func TestHTTPBacklogFull(t *testing.T) {
+	s := startServer(t, Config{})
+	for range httpBacklog {
+		s.dial().send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	}
+	eventually(t, "the backlog to fill", func() bool { return s.Stats().HTTP == httpBacklog })
+	c := s.dial()
+	c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if head := c.responseHead(); !strings.HasPrefix(head, "HTTP/1.1 503 ") || !strings.Contains(head, "Retry-After: 1\r\n") {
+		t.Errorf("got %q", head)
+	}
+	eventually(t, "the refused one to be gone", func() bool { return s.Stats().Open == httpBacklog })
+}
+
+func TestUpgradeRefused(t *testing.T) {
+	// No Linger to end it: our side must shut down by itself.
+	s := startServer(t, Config{Linger: time.Hour, Upgrade: func(r *Request) error {
+		switch r.Origin {
+		case "null":
+			return &RefuseError{Status: 403, Message: "this origin is not allowed"}
+		case "broken":
+			return io.ErrUnexpectedEOF
+		}
+		return nil
+	}})
+	for _, c := range []struct{ name, head, status, body string }{
+		{"origin", "Origin: null\r\n", "403 Forbidden", `{"title":"Forbidden","status":403,"detail":"this origin is not allowed","kind":"forbidden"}`},
+		{"fault", "Origin: broken\r\n", "500 Internal Server Error", `{"title":"Internal Server Error","status":500,"detail":"internal error","kind":"internal"}`},
+		{"no subprotocol", "Sec-WebSocket-Protocol: pipit.v2\r\n", "400 Bad Request", `{"title":"Bad Request","status":400,"detail":"the subprotocol is not offered","kind":"invalid"}`},
+	} {
+		head := upgradeHead
+		if c.name == "no subprotocol" {
+			head = strings.Replace(head, "Sec-WebSocket-Protocol: x, pipit.v1\r\n", c.head, 1)
+		} else {
+			head = strings.Replace(head, "\r\n\r\n", "\r\n"+c.head+"\r\n", 1)
+		}
+		conn := s.dial()
+		conn.send(head)
+		r, err := http.ReadResponse(conn.br, nil)
+		if err != nil {
+			t.Fatal(c.name, err)
+		}
+		body, _ := io.ReadAll(r.Body)
+		if r.Status != c.status || string(body) != c.body || r.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: got %s %s", c.name, r.Status, body)
+		}
+		conn.expectEOF()
+	}
+	old := s.dial()
+	old.send(strings.Replace(upgradeHead, "Version: 13", "Version: 8", 1))
+	if head := old.responseHead(); !strings.HasPrefix(head, "HTTP/1.1 426 ") || !strings.Contains(head, "Sec-WebSocket-Version: 13\r\n") {
+		t.Errorf("got %q", head)
+	}
+	if st := s.Stats(); st.UpgradeRefused != 2 || st.HeadErrors != 2 || st.Upgraded != 0 || len(s.rec.opened)+len(s.rec.closed) != 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+func TestShutdown(t *testing.T) {
+	s := startServer(t, Config{})
+	silent := s.dial()
+	c := s.open()
+	deaf := s.open() // answers no close frame: Linger cuts it off
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(ctx, 4002, func() string { return "retry_ms=5" }) }()
+	c.expectClose(4002, "retry_ms=5")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	silent.expectEOF()
+	if f := deaf.frame(); f.Header.OpCode != ws.OpClose {
+		t.Errorf("got %v", f.Header.OpCode)
+	}
+	if s.Loop(0).Post(func() { t.Error("ran after the stop") }) {
+		t.Error("a stopped loop took a post")
+	}
+	if _, err := net.Dial("tcp", s.addr); err == nil {
+		t.Error("still accepting")
+	}
+	if _, err := s.HTTP().Accept(); err != net.ErrClosed {
+		t.Errorf("HTTP listener: %v", err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(l, false); err != ErrStopped {
+		t.Errorf("Serve after Shutdown: %v", err)
+	}
+	for range 2 {
+		if e := s.rec.waitClosed(t); e.code != 4002 {
+			t.Errorf("closed with %d", e.code)
+		}
+	}
+}
+
+func TestShutdownCutOff(t *testing.T) {
+	s := startServer(t, Config{Linger: time.Hour})
+	s.open() // never answers
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Shutdown(ctx, 4002, func() string { return "" }); err != context.Canceled {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPostOrderAndTimers(t *testing.T) {
+	s := startServer(t, Config{})
+	l := s.Loop(1)
+	if l.ID() != 1 || s.NumLoops() != 2 {
+		t.Errorf("loop %d of %d", l.ID(), s.NumLoops())
+	}
+	const n = 10_000
+	var got []int
+	for i := range n {
+		l.Post(func() { got = append(got, i) })
+	}
+	onLoop(t, l, func() {
+		for i, v := range got {
+			if i != v {
+				t.Fatalf("post %d ran as number %d", v, i)
+			}
+		}
+	})
+	if len(got) != n {
+		t.Fatalf("%d of %d posts ran", len(got), n)
+	}
+	fired := make(chan time.Duration, 3)
+	var start time.Time
+	onLoop(t, l, func() {
+		start = time.Now()
+		stopped := l.After(time.Millisecond, func() { t.Error("a stopped timer fired") })
+		if !stopped.Stop() || stopped.Stop() {
+			t.Error("Stop answers wrong")
+		}
+		again := l.After(time.Hour, func() { fired <- time.Since(start) })
+		again.Reset(3 * time.Millisecond)
+		l.After(5*time.Millisecond, func() { fired <- time.Since(start) })
+		l.After(80*time.Millisecond, func() { fired <- time.Since(start) })
+	})
+	for _, least := range []time.Duration{3, 5, 80} {
+		select {
+		case d := <-fired:
+			if d < least*time.Millisecond {
+				t.Errorf("fired after %v, not %v ms", d, int(least))
+			}
+		case <-time.After(patience):
+			t.Fatal("a timer did not fire")
+		}
+	}
+	if st := s.Stats(); st.Loops[1].Turns == 0 || st.Loops[1].MailboxDepth != 0 {
+		t.Errorf("%+v", st.Loops[1])
+	}
+}
