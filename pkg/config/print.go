@@ -12,8 +12,8 @@ const commentWidth = 98
 // means. Loading it changes nothing.
 func Defaults() string {
 	b := new(strings.Builder)
-	b.WriteString( "# Settings of pipitd, each at its default.\n"+
-		"# The environment (PIPIT_…) overrides this file, options of the command line override both.\n"+
+	b.WriteString("# Settings of pipitd, each at its default.\n" +
+		"# The environment (PIPIT_…) overrides this file, options of the command line override both.\n" +
 		"# Keys marked \"reload\" change on SIGHUP (systemctl reload pipit), others need a restart.\n")
 	section := ""
 	for i := range settings {
