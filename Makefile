@@ -1,0 +1,69 @@
+# Everything a person or a pipeline runs. The steps themselves are in tests/run.sh.
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 30s
+BENCHTIME ?= 1s
+CUTS     ?= 100
+BUILD    := .build
+COMMANDS := $(notdir $(wildcard cmd/*))
+LDFLAGS  := -s -w -X github.com/pipit-im/pipit/pkg/app.Version=$(VERSION)
+GOBUILD  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
+
+export GO FUZZTIME BENCHTIME
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: run
+run: build ## build, then serve http://127.0.0.1:8080 with data in ./var
+	@exec $(BUILD)/pipitd $(ARGS)
+
+.PHONY: build
+build: ## the commands, for this machine, into .build/
+	@mkdir -p $(BUILD)
+	@$(GOBUILD) -o $(BUILD)/ $(addprefix ./cmd/,$(COMMANDS))
+
+.PHONY: test
+test: ## everything a change must pass; installs what it needs on Debian as root
+	@tests/run.sh test
+
+.PHONY: check
+check: ## formatting, vet, staticcheck, the plan of the house, generated files
+	@tests/run.sh check
+
+.PHONY: race
+race: ## unit tests under the race detector
+	@tests/run.sh race
+
+.PHONY: bench
+bench: ## the bars, as ratios and counts in one run (BENCHTIME=1s)
+	@tests/run.sh bench
+
+.PHONY: torture
+torture: ## long fault runs: kill -9, power cuts (CUTS=100), full disks
+	@PIPIT_TORTURE_CUTS=$(CUTS) tests/run.sh torture
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME=30s
+	@tests/run.sh fuzz
+
+.PHONY: gen
+gen: ## make generated files anew
+	@$(GO) generate ./...
+
+.PHONY: gen-check
+gen-check: ## fail if generated files are not current
+	@tests/run.sh gen-check
+
+.PHONY: release-build
+release-build: ## stripped static commands for arm64, armv7 and amd64 into .build/release/
+	@for target in arm64: arm:7 amd64:; do \
+		arch=$${target%:*} arm=$${target#*:}; out=$(BUILD)/release/linux-$$arch$${arm:+v$$arm}; \
+		mkdir -p $$out && echo "$$out" && GOOS=linux GOARCH=$$arch GOARM=$$arm $(GOBUILD) -o $$out/ $(addprefix ./cmd/,$(COMMANDS)) || exit 1; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built (./var, your data, stays)
+	@rm -rf $(BUILD)

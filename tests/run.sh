@@ -1,0 +1,209 @@
+#!/usr/bin/env bash
+# The steps behind `make`: tests/run.sh test|check|race|bench|torture|fuzz|gen-check.
+#
+# Each step is announced, timed and run even if one before it failed; the run
+# fails if any did. What could not run is listed at the end (tests/skips), and
+# with CI=true that fails too. Nothing here knows a path outside the checkout.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+GO=${GO:-go}
+BUILD=.build
+SKIPPED=$BUILD/skipped
+MODULE=$($GO list -m) || exit 1
+
+failed=()
+began=$SECONDS
+
+# step NAME COMMAND…: run one step and say how long it took.
+step() {
+	local name=$1 start=$SECONDS
+	shift
+	printf '\n== %s\n' "$name"
+	if "$@"; then
+		printf -- '-- %s: %d s (%d s so far)\n' "$name" $((SECONDS - start)) $((SECONDS - began))
+	else
+		printf -- '-- %s: FAILED after %d s\n' "$name" $((SECONDS - start))
+		failed+=("$name")
+	fi
+}
+
+# note TEXT: remember that a whole step could not run.
+note() { "$BUILD/skips" -to "$SKIPPED" -note "$*"; }
+
+# gotest ARGS…: go test, one line a package, failures in full, skips remembered.
+gotest() { $GO test -json "$@" 2>&1 | "$BUILD/skips" -to "$SKIPPED"; }
+
+# prepare builds the filter and forgets the skips of the run before.
+prepare() {
+	mkdir -p "$BUILD" && rm -f "$SKIPPED" && $GO build -o "$BUILD/skips" ./tests/skips
+}
+
+# tools installs what the tests need, where that is possible and anything is
+# missing. A failure is no error here: the tests that need it say so.
+tools() {
+	local missing=() pair
+	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs; do
+		PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+	done
+	if ((${#missing[@]} == 0)); then
+		return 0
+	fi
+	if [[ $(id -u) != 0 || ! -e /etc/debian_version ]] || ! command -v apt-get >/dev/null; then
+		echo "missing (install by hand, or run as root on Debian): ${missing[*]}"
+		return 0
+	fi
+	echo "installing ${missing[*]}"
+	local log=$BUILD/apt.log
+	export DEBIAN_FRONTEND=noninteractive
+	if ! { apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+		tail -n 3 "$log"
+		echo "could not install them all; what needs them will be listed as skipped"
+	fi
+}
+
+formatted() {
+	local wrong
+	wrong=$(gofmt -l cmd pkg tests) || return 1
+	[[ -z $wrong ]] || { printf 'not formatted (gofmt -w): %s\n' "$wrong"; return 1; }
+}
+
+# generated compares what `go generate` makes with what is there. It asks no
+# version control, so it works on an unpacked archive too.
+generated() {
+	local sources before after
+	sources=$(grep -rl --include='*.go' '^//go:generate' cmd pkg tests) || return 0 # nothing to make
+	marks() { { grep -rlI --exclude-dir=node_modules 'Code generated .* DO NOT EDIT' cmd pkg tests; ls pkg/api/openapi.yaml; } 2>/dev/null | sort -u | xargs -r sha256sum; }
+	before=$(marks)
+	# shellcheck disable=SC2046 # package folders have no spaces
+	$GO generate $(dirname $sources | sort -u | sed 's|^|./|') || return 1
+	after=$(marks)
+	[[ $before == "$after" ]] || { echo "not current; they are now, look at the difference and commit it:"; diff <(echo "$before") <(echo "$after"); return 1; }
+}
+
+# cross builds every command and compiles every test for the boards.
+cross() {
+	local target arch arm
+	for target in arm64: arm:7 amd64: 386:; do
+		arch=${target%:*} arm=${target#*:}
+		echo "linux/$arch${arm:+ v$arm}"
+		CGO_ENABLED=0 GOOS=linux GOARCH=$arch GOARM=$arm $GO build ./... || return 1
+	done
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm GOARM=7 $GO vet ./pkg/... || return 1
+}
+
+# words32 runs the packages with atomics, sizes and system calls as 32-bit
+# binaries, where a 64-bit atomic that is not aligned panics. The kernels of
+# amd64 and of most arm64 boards run them without help.
+words32() {
+	local list=() p word=386
+	[[ $(uname -m) == aarch64 ]] && word=arm
+	for p in netloop hub chat gateway wire metrics sysd config im bus store auth client; do
+		[[ -d pkg/$p ]] && list+=("./pkg/$p/...")
+	done
+	if ! CGO_ENABLED=0 GOARCH=$word $GO run ./tests/skips -summary /nonexistent >/dev/null 2>&1; then
+		note "32-bit tests: this kernel runs no $word binaries"
+		return 0
+	fi
+	CGO_ENABLED=0 GOARCH=$word gotest "${list[@]}"
+}
+
+race() {
+	if ! command -v "$($GO env CC)" >/dev/null; then
+		note "race detector: needs a C compiler (Debian: gcc libc6-dev)"
+		return 0
+	fi
+	CGO_ENABLED=1 gotest -race -timeout 20m ./pkg/...
+}
+
+# targets KIND: a line for each package with functions of that kind (Fuzz,
+# Benchmark), the package first. None at all is an error, not a success.
+targets() {
+	local out
+	out=$($GO test -list "^$1" ./...) || { echo "$out" >&2; return 1; }
+	awk -v kind="^$1" '$0 ~ kind { t = t " " $1 } /^ok/ { if (t) { print $2 t; n++ } t = "" } END { exit !n }' <<<"$out"
+}
+
+fuzz() {
+	local list pkg names name bad=0
+	list=$(targets Fuzz) || return 1
+	while read -r pkg names; do
+		for name in $names; do
+			printf '%s %s\n' "${pkg#"$MODULE"/}" "$name"
+			$GO test -run '^$' -fuzz "^$name\$" -fuzztime "${FUZZTIME:-30s}" "$pkg" </dev/null >"$BUILD/fuzz.log" 2>&1 || { cat "$BUILD/fuzz.log"; bad=1; }
+		done
+	done <<<"$list"
+	return $bad
+}
+
+# bench runs one package at a time: ratios taken beside another load mean
+# nothing.
+bench() {
+	local list pkg names bad=0
+	list=$(targets Benchmark) || return 1
+	while read -r pkg names; do
+		$GO test -run '^$' -bench . -benchmem -benchtime "${BENCHTIME:-1s}" -timeout 60m "$pkg" </dev/null || bad=1
+	done <<<"$list"
+	return $bad
+}
+
+units() {
+	local list
+	list=$($GO list ./... | grep -v "^$MODULE/tests/crash") || return 1
+	# shellcheck disable=SC2086 # a list of packages
+	gotest -timeout 20m $list
+}
+
+crash() { gotest -count=1 -p 1 -timeout "$1" ./tests/crash/...; }
+
+checks() {
+	step "formatting" formatted
+	step "vet" $GO vet ./...
+	step "staticcheck" $GO tool staticcheck ./...
+	step "the plan of the house" gotest ./tests/arch
+	step "generated files" generated
+}
+
+case ${1:-} in
+test)
+	step "tools for the tests" prepare
+	step "packages for the tests" tools
+	checks
+	step "unit tests" units
+	step "race detector" race
+	step "other boards" cross
+	step "32-bit tests" words32
+	step "faults, short form" crash 20m
+	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
+	;;
+check)
+	step "tools for the tests" prepare
+	checks
+	;;
+race)
+	step "tools for the tests" prepare
+	step "race detector" race
+	;;
+torture)
+	step "tools for the tests" prepare
+	step "packages for the tests" tools
+	step "faults, long form" crash 24h
+	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
+	;;
+fuzz)
+	step "tools for the tests" prepare
+	step "fuzzing, ${FUZZTIME:-30s} each" fuzz
+	;;
+bench) step "benchmarks" bench ;;
+gen-check) step "generated files" generated ;;
+*)
+	echo "usage: tests/run.sh test|check|race|bench|torture|fuzz|gen-check" >&2
+	exit 2
+	;;
+esac
+
+echo
+if ((${#failed[@]} > 0)); then
+	printf 'FAILED: %s\n' "${failed[@]}"
+	exit 1
+fi
+echo "All steps passed in $((SECONDS - began)) s."
