@@ -60,14 +60,14 @@ var knownEvents = map[string]string{EventEntry: EventEntry, EventChanged: EventC
 // DecodeServerMessage reads the envelope of a message from the server. It does
 // not allocate for results and for events that this version knows.
 func DecodeServerMessage(p []byte) (ServerMessage, error) {
-	if !validJSON(p) {
-		return ServerMessage{}, errNotMessage
-	}
 	var s ServerMessage
 	var fault []byte
-	m := innerMembers(p)
+	m := openMembers(p)
 	for m.next(serverNames) {
 		raw := m.raw()
+		if raw == nil {
+			break // done has the reason
+		}
 		switch m.name {
 		case "jsonrpc":
 			if string(raw) != `"2.0"` {

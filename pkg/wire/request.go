@@ -89,17 +89,23 @@ var envelopeNames = []string{"jsonrpc", "method", "id", "params"}
 // not be read. It does not allocate unless it refuses the message or the method
 // name is written with escapes.
 func DecodeRequest(p []byte) (Request, *RPCError) {
-	if !validJSON(p) {
-		return Request{}, &RPCError{Code: CodeParse, Kind: im.BadParams, Message: "this is not JSON"}
+	if i := skipSpace(p, 0); i == len(p) || p[i] != '{' {
+		if validJSON(p) {
+			return Request{}, notRequest("a message is one JSON object; batches are not taken")
+		}
+		return Request{}, notJSON()
 	}
+	// The walk over the members is the only pass over the message: it finds every
+	// error of syntax, so what else is wrong has to wait until it is through.
 	var r Request
-	if p[skipSpace(p, 0)] != '{' {
-		return r, notRequest("a message is one JSON object; batches are not taken")
-	}
 	var wrong *RPCError
-	m := innerMembers(p)
+	badID := false
+	m := openMembers(p)
 	for m.next(envelopeNames) {
 		raw := m.raw()
+		if raw == nil {
+			break
+		}
 		switch m.name {
 		case "jsonrpc":
 			if string(raw) != `"2.0"` && !isString(raw, "2.0") {
@@ -112,17 +118,25 @@ func DecodeRequest(p []byte) (Request, *RPCError) {
 			}
 			r.Method = internMethod(raw)
 		case "id":
-			if r.ID = raw; !goodID(raw) {
-				return Request{}, notRequest("id must be a number or a string of at most 128 bytes")
-			}
+			r.ID = raw
+			badID = badID || !goodID(raw)
 		case "params":
 			r.Params = raw
 		}
 	}
-	if wrong == nil && m.done(2) != nil {
+	switch err := m.done(2); {
+	case m.shape != nil:
+		return Request{}, notJSON()
+	case badID:
+		return Request{}, notRequest("id must be a number or a string of at most 128 bytes")
+	case wrong == nil && err != nil:
 		wrong = notRequest("jsonrpc and method are needed")
 	}
 	return r, wrong
+}
+
+func notJSON() *RPCError {
+	return &RPCError{Code: CodeParse, Kind: im.BadParams, Message: "this is not JSON"}
 }
 
 func notRequest(message string) *RPCError {
