@@ -22,6 +22,7 @@ type source struct {
 	imports []string
 	blank   []string // of them, those imported for their side effects
 	inits   int
+	skips   int // calls of t.Skip and its like
 	lines   int
 	made    bool // generated
 }
@@ -103,6 +104,9 @@ func (c *checker) file(tree fs.FS, name string) error {
 	if s.inits > 0 {
 		c.bad(name, "has an init function: app wires everything, top to bottom, and nothing happens at import")
 	}
+	if s.skips > 0 && !slices.ContainsFunc(maySkip, func(p string) bool { return strings.HasPrefix(name, p) }) {
+		c.bad(name, "skips a test: make it run everywhere, or move what needs a special machine to %s", strings.Join(maySkip, " or "))
+	}
 	for _, b := range s.blank {
 		if !slices.Contains(blankImports, b) {
 			c.bad(name, "imports %s for its side effects: what registers itself cannot be read in app", b)
@@ -135,6 +139,14 @@ func parse(name, text string) (source, error) {
 			s.inits++
 		}
 	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, sel.Sel.Name) {
+			if x, ok := sel.X.(*ast.Ident); ok && slices.Contains([]string{"t", "b", "f", "tb"}, x.Name) {
+				s.skips++
+			}
+		}
+		return true
+	})
 	return s, nil
 }
 
@@ -148,7 +160,7 @@ func (c *checker) pkg(dir string, files []source) {
 		if f.name == "main" {
 			word = "Command " + path.Base(dir)
 		}
-		doc = doc || strings.HasPrefix(f.doc, strings.TrimSuffix(word, "_test")+" ")
+		doc = doc || strings.HasPrefix(f.doc, word+" ") || strings.HasPrefix(f.doc, strings.TrimSuffix(word, "_test")+" ")
 		for _, i := range f.imports {
 			c.library(dir, f, i)
 			if to, ours := strings.CutPrefix(i, module); ours {
