@@ -128,9 +128,6 @@ func oneAllocationAFrame(t *testing.T, worst string) {
 		"ErrorFrame": func() []byte {
 			return ErrorFrame(id, &RPCError{Code: CodeInternal, Kind: im.Unauthenticated, Message: worst, Field: worst, Limit: 1<<63 - 1, RetryAfter: 1<<63 - 1, Ref: worst})
 		},
-		"ResultFrame": func() []byte {
-			return ResultFrame(id, 2, func(dst []byte) []byte { return append(dst, "{}"...) })
-		},
 	} {
 		if s, err := DecodeServerMessage(payload(t, f())); err != nil {
 			t.Errorf("%s: %v: %s", name, err, s.RawID)

@@ -6,12 +6,6 @@ import (
 	"github.com/pipit-im/pipit/pkg/im"
 )
 
-// ResultFrame is the reply to request id whose result is what result appends:
-// one JSON value of about size bytes.
-func ResultFrame(id []byte, size int, result func(dst []byte) []byte) []byte {
-	return endResult(result(beginResult(id, size)))
-}
-
 const resultOverhead = len(`{"jsonrpc":"2.0","id":,"result":}`)
 
 func beginResult(id []byte, size int) []byte {
@@ -130,15 +124,8 @@ func EmptyResultFrame(id []byte) []byte {
 // SeqResultFrame is the reply to a request that appended an entry (PROTOCOL 6.1,
 // 6.4). It allocates once.
 func SeqResultFrame(id []byte, seq im.Seq, at im.Millis, repeat bool) []byte {
-	dst := AppendSeqResult(beginResult(id, 40+2*numberSize), seq, at, repeat)
-	return endResult(dst)
-}
-
-// AppendSeqResult appends the result of SeqResultFrame alone.
-func AppendSeqResult(dst []byte, seq im.Seq, at im.Millis, repeat bool) []byte {
-	dst = uintMember(dst, `{"seq":`, seq)
-	dst = intMember(dst, `,"time":`, at)
-	return appendRepeat(dst, repeat)
+	dst := uintMember(beginResult(id, 40+2*numberSize), `{"seq":`, seq)
+	return endResult(appendRepeat(intMember(dst, `,"time":`, at), repeat))
 }
 
 func appendRepeat(dst []byte, repeat bool) []byte {
