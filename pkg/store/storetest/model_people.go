@@ -524,3 +524,15 @@ func (m *Model) Restore(ctx context.Context, r io.Reader) error {
 	m.epoch = im.Epoch(fmt.Sprintf("e_model_restored%d", m.restored))
 	return nil
 }
+
+// Reopened closes m, if it is open, and returns a new Model with what m held,
+// as opening a store again does.
+func (m *Model) Reopened() *Model {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	n := NewModel(m.now)
+	n.tenants, n.settings = m.tenants, m.settings
+	n.change, n.epoch, n.age, n.high, n.restored = m.change, m.epoch, m.age, m.high, m.restored
+	return n
+}

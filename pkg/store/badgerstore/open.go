@@ -1,0 +1,415 @@
+package badgerstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"golang.org/x/sys/unix"
+
+	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/store"
+)
+
+// Reason is why a store did not open.
+type Reason uint8
+
+// The reasons.
+const (
+	Held         Reason = iota + 1 // another process has it
+	NotWritable                    // no permission, a read-only file system, no such place
+	Damaged                        // what is there cannot be right
+	NewerFormat                    // written by a newer Pipit
+	NoRoom                         // the disk is full, and the reserve is gone
+	NeedsRecover                   // was not shut down cleanly: cannot be opened read-only
+)
+
+// OpenError says why a store did not open, in one plain sentence with the way
+// out. The cause is for the log.
+type OpenError struct {
+	Reason   Reason
+	Sentence string
+	Cause    error
+}
+
+func (e *OpenError) Error() string {
+	if e.Cause == nil {
+		return e.Sentence
+	}
+	return e.Sentence + " [" + e.Cause.Error() + "]"
+}
+
+// Unwrap returns the cause.
+func (e *OpenError) Unwrap() error { return e.Cause }
+
+func cannotOpen(r Reason, cause error, sentence string, args ...any) *OpenError {
+	return &OpenError{r, fmt.Sprintf(sentence, args...), cause}
+}
+
+func damagedDir(dir string, cause error) *OpenError {
+	return cannotOpen(Damaged, cause,
+		"The data in %s is damaged: stop here, copy that directory away, and restore the newest backup with \"pipit restore\".", dir)
+}
+
+// Open opens the store in a directory, making it if there is none. Whatever a
+// power cut left there, it opens; it returns an *OpenError if it cannot.
+func Open(o Options) (*Store, error) {
+	if err := o.defaults(); err != nil {
+		return nil, fmt.Errorf("store options: %w", err)
+	}
+	lock, err := lockDir(&o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opt: o, log: o.Log, mono: o.Mono, lock: lock,
+		failed: make(chan struct{}), letGo: make(chan struct{}),
+		queue: make(chan *job, queueJobs), quit: make(chan struct{}), drained: make(chan struct{}),
+	}
+	s.spaces.m = map[im.TenantID]space{}
+	s.clock.wall, s.clock.mono = o.Wall, o.Mono
+	s.state.Store(&status{state: store.Writable})
+	if err := s.openFiles(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	if err := s.load(); err != nil {
+		return nil, errors.Join(err, s.wal.close(), s.db.Close(), lock.Close())
+	}
+	if o.ReadOnly {
+		s.state.Store(&status{store.ReadOnly, "the store was opened for reading only"})
+		close(s.drained)
+		return s, nil
+	}
+	if err := s.prepare(); err != nil {
+		return nil, errors.Join(err, s.wal.close(), s.db.Close(), lock.Close())
+	}
+	s.checkSpace()
+	s.keepReserve()
+	s.keepManifest()
+	go s.commitLoop()
+	s.running.Add(1)
+	go s.keepLoop()
+	if o.ScrubInterval > 0 {
+		s.running.Add(1)
+		go s.scrubLoop()
+	}
+	return s, nil
+}
+
+const lockName = "pipit.lock"
+
+// lockDir makes sure that the directory is there, may be written, and is held
+// by nobody else.
+func lockDir(o *Options) (*os.File, error) {
+	notWritable := func(err error) error {
+		if errors.Is(err, unix.ENOSPC) {
+			return noRoom(o.Dir, err)
+		}
+		return cannotOpen(NotWritable, err,
+			"The data directory %s cannot be written: check that it exists and belongs to the user the server runs as, and that the card is not write-protected.", o.Dir)
+	}
+	flags, how := os.O_RDWR|os.O_CREATE, unix.LOCK_EX
+	if o.ReadOnly {
+		flags, how = os.O_RDONLY, unix.LOCK_SH
+	} else if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, notWritable(err)
+	}
+	name := filepath.Join(o.Dir, lockName)
+	f, err := os.OpenFile(name, flags, 0o600)
+	if errors.Is(err, fs.ErrNotExist) && o.ReadOnly {
+		return nil, cannotOpen(NotWritable, err, "There is no store in %s: check the path of the data directory.", o.Dir)
+	}
+	if errors.Is(err, unix.ENOSPC) && dropReserve(o.Dir) == nil {
+		f, err = os.OpenFile(name, flags, 0o600)
+	}
+	if err != nil {
+		return nil, notWritable(err)
+	}
+	if err := ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), how|unix.LOCK_NB) }); err != nil {
+		f.Close()
+		return nil, cannotOpen(Held, err,
+			"The data directory %s is in use by another Pipit process: stop that one first, or choose another data_dir.", o.Dir)
+	}
+	return f, nil
+}
+
+func noRoom(dir string, cause error) *OpenError {
+	return cannotOpen(NoRoom, cause, "The disk that holds %s is full: delete something else from it, then start again.", dir)
+}
+
+// badgerOptions are sized for a Pi; DESIGN.md has the figures behind them.
+func (o *Options) badger(log *badgerLog) badger.Options {
+	b := badger.DefaultOptions(o.Dir)
+	b.BypassLockGuard = true // the store has its own lock, taken before anything is looked at
+	b.ReadOnly = o.ReadOnly
+	b.Logger = log
+	b.MetricsEnabled = false
+	b.SyncWrites = false // see wal
+	b.DetectConflicts = false
+	b.NumVersionsToKeep = 1
+	b.MemTableSize = o.MemTableBytes
+	b.NumMemtables = 2
+	b.BlockCacheSize = o.CacheBytes
+	b.IndexCacheSize = 0 // indexes are used where they are mapped
+	b.Compression = options.Snappy
+	b.ChecksumVerificationMode = options.OnBlockRead
+	b.NumCompactors = 2
+	b.NumGoroutines = 1
+	b.ValueLogFileSize = 1 << 20
+	b.ValueThreshold = min(1<<20, o.MemTableBytes*15/100) // all values in the LSM
+	b.ExternalMagicVersion = 0
+	return b
+}
+
+// openFiles opens badger on files that were looked over before.
+func (s *Store) openFiles() error {
+	o := &s.opt
+	need := int64(0)
+	if o.ReadOnly {
+		if err := checkReadOnly(o.Dir); err != nil {
+			return err
+		}
+	} else {
+		var err error
+		if need, err = tidy(o.Dir, s.log); err != nil {
+			return err
+		}
+		if err := s.makeRoom(need); err != nil {
+			return err
+		}
+		if err := writeFormat(o.Dir); err != nil {
+			return err
+		}
+	}
+	log := &badgerLog{log: s.log, store: s}
+	log.opening.Store(true)
+	db, err := badger.OpenManaged(o.badger(log))
+	log.opening.Store(false)
+	if bad := log.fault.Load(); err == nil && bad != nil {
+		// Badger leaves out a table that it cannot read and says so in its log
+		// only: that would be messages gone without a word.
+		err = errors.Join(errors.New(*bad), db.Close())
+	}
+	switch {
+	case errors.Is(err, badger.ErrTruncateNeeded):
+		return needsRecover(o.Dir)
+	case errors.Is(err, unix.ENOSPC):
+		return noRoom(o.Dir, err)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
+		return cannotOpen(NotWritable, err, "The files in %s cannot be written: check that they belong to the user the server runs as.", o.Dir)
+	case err != nil:
+		return damagedDir(o.Dir, err)
+	}
+	s.db = db
+	s.ts.Store(db.MaxVersion())
+	db.SetDiscardTs(s.ts.Load())
+	s.groupBytes = int(db.MaxBatchSize() / 2)
+	s.groupPuts = int(db.MaxBatchCount() / 2)
+	s.maxBytes = int(db.MaxBatchSize() * 9 / 10)
+	s.maxPuts = int(db.MaxBatchCount() * 9 / 10)
+	if !o.ReadOnly {
+		s.wal = wal{dir: o.Dir, blocks: o.MemTableBytes * 3 / 2, noSync: o.NoSync, syncFault: o.syncFault}
+		if err := s.wal.open(); err != nil {
+			err = errors.Join(err, s.wal.close(), db.Close())
+			if errors.Is(err, unix.ENOSPC) {
+				return noRoom(o.Dir, err)
+			}
+			return damagedDir(o.Dir, err)
+		}
+		if s.wal.sparse {
+			s.log.Warn("this file system cannot reserve room for files: a full disk may end the server")
+		}
+	}
+	return nil
+}
+
+func needsRecover(dir string) *OpenError {
+	return cannotOpen(NeedsRecover, nil,
+		"The store in %s was not shut down cleanly: start the server once and stop it again, then look at it.", dir)
+}
+
+// makeRoom gives the reserve up if badger could not open without it.
+func (s *Store) makeRoom(need int64) error {
+	// What the last run logged becomes a table, and a new log and a spare one
+	// get their blocks.
+	need += 3*s.opt.MemTableBytes + 1<<20
+	free, err := s.free()
+	if err != nil {
+		return cannotOpen(NotWritable, err, "The data directory %s cannot be looked at.", s.opt.Dir)
+	}
+	if free >= need {
+		return nil
+	}
+	if err := dropReserve(s.opt.Dir); err != nil {
+		return noRoom(s.opt.Dir, err)
+	}
+	if free, err = s.free(); err != nil || free < need {
+		return noRoom(s.opt.Dir, fmt.Errorf("%d bytes free, %d needed (%v)", free, need, err))
+	}
+	s.log.Warn("the disk is full: gave up the reserve to be able to start", "free_bytes", free)
+	return nil
+}
+
+// load reads what the store keeps in memory.
+func (s *Store) load() error {
+	r, err := s.read(context.Background())
+	if err != nil {
+		return err
+	}
+	defer r.end()
+	var epoch im.Epoch
+	var change, tenants uint64
+	var rec clockRecord
+	get := func(k key, decode func([]byte) error) {
+		if err == nil {
+			if err = r.get(k, decode); errors.Is(err, errAbsent) {
+				err = nil
+			}
+		}
+	}
+	get(box(boxEpoch), func(p []byte) error { epoch = im.Epoch(p); return nil })
+	get(box(boxChange), func(p []byte) (err error) { change, err = decodeUint(p); return err })
+	get(box(boxTenants), func(p []byte) (err error) { tenants, err = decodeUint(p); return err })
+	get(box(boxClock), func(p []byte) (err error) { rec, err = decodeClock(p); return err })
+	spaces := map[im.TenantID]space{}
+	if err == nil {
+		all := box(boxTenant)
+		err = r.each(all, all, func(k, p []byte) error {
+			n, err := decodeUint(p)
+			if err != nil || n == 0 || n > maxSpace {
+				return s.damaged(k, errValue)
+			}
+			spaces[im.TenantID(k[len(all.b):])] = space{uint32(n)}
+			return nil
+		})
+	}
+	switch {
+	case err != nil:
+	case uint64(len(spaces)) != tenants:
+		err = s.damaged(box(boxTenant).b, fmt.Errorf("%d tenants of %d", len(spaces), tenants))
+	case epoch == "" && s.ts.Load() > 0:
+		err = s.damaged(box(boxEpoch).b, errors.New("the store has records but no epoch"))
+	}
+	if err != nil {
+		return damagedDir(s.opt.Dir, err)
+	}
+	s.spaces.add(spaces)
+	s.epoch.Store(&epoch)
+	s.change.Store(change)
+	s.clock.start(rec)
+	return nil
+}
+
+// prepare finishes what a cut may have left half done, and gives a new store
+// its epoch.
+func (s *Store) prepare() error {
+	fail := func(err error) error { return damagedDir(s.opt.Dir, err) }
+	half, erasing, err := s.unfinished()
+	if err != nil {
+		return fail(err)
+	}
+	if half {
+		s.log.Warn("a restore was interrupted: the store starts empty")
+		if err := s.wipe(); err != nil {
+			return fail(err)
+		}
+	}
+	for _, sp := range erasing {
+		if err := s.drop(sp); err != nil {
+			return fail(err)
+		}
+	}
+	if s.Epoch() != "" {
+		return nil
+	}
+	t, err := s.beginTx()
+	if err != nil {
+		return fail(err)
+	}
+	defer t.end()
+	epoch := newEpoch()
+	t.put(box(boxEpoch), encodeText(string(epoch)))
+	t.put(box(boxClock), s.clock.record().encode())
+	if err := s.commit(t); err != nil {
+		return fail(err)
+	}
+	s.epoch.Store(&epoch)
+	return nil
+}
+
+func (s *Store) unfinished() (half bool, erasing []space, err error) {
+	t, err := s.beginTx()
+	if err != nil {
+		return false, nil, err
+	}
+	defer t.end()
+	if half, err = t.has(box(boxRestore)); err != nil {
+		return false, nil, err
+	}
+	all := box(boxErasing)
+	err = t.each(all, all, func(k, _ []byte) error {
+		if n := k[len(all.b):]; len(n) == spaceBytes {
+			erasing = append(erasing, space{uint32(n[0])<<16 | uint32(n[1])<<8 | uint32(n[2])})
+		}
+		return nil
+	})
+	return half, erasing, err
+}
+
+func newEpoch() im.Epoch { return im.Epoch("e_" + strings.ToLower(rand.Text()[:16])) }
+
+// badgerLog hears what badger logs. Its text goes to debug; two things in it
+// are acted upon: an error (badger only reports some, and goes on), and the
+// moment before a compaction writes a table.
+type badgerLog struct {
+	log     *slog.Logger
+	store   *Store
+	opening atomic.Bool
+	fault   atomic.Pointer[string]
+}
+
+// compactionNote is what badger logs right before it writes a compacted table.
+// TestCompactionWaitsForRoom fails when that changes.
+const compactionNote = "[%d] LOG Compact. Added"
+
+func (l *badgerLog) Errorf(format string, args ...any) {
+	msg := strings.TrimSpace(fmt.Sprintf(format, args...))
+	if l.opening.Load() {
+		l.fault.CompareAndSwap(nil, &msg)
+		return
+	}
+	l.log.Error("badger reports an error", "what", msg)
+	l.store.setState(store.Failed, "the storage reported an error; the server must be restarted, and the card or disk checked")
+}
+
+func (l *badgerLog) Warningf(format string, args ...any) { l.say(slog.LevelWarn, format, args) }
+func (l *badgerLog) Infof(format string, args ...any)    { l.say(slog.LevelDebug, format, args) }
+
+func (l *badgerLog) Debugf(format string, args ...any) {
+	if strings.HasPrefix(format, compactionNote) {
+		l.store.waitForRoom()
+	}
+}
+
+func (l *badgerLog) say(level slog.Level, format string, args []any) {
+	if l.log.Enabled(context.Background(), level) {
+		l.log.Log(context.Background(), level, "badger: "+strings.TrimSpace(fmt.Sprintf(format, args...)))
+	}
+}
+
+func noRoomOr(dir string, err error) *OpenError {
+	if errors.Is(err, unix.ENOSPC) {
+		return noRoom(dir, err)
+	}
+	return cannotOpen(NotWritable, err, "The data directory %s cannot be written: check that it belongs to the user the server runs as.", dir)
+}

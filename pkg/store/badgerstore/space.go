@@ -1,0 +1,198 @@
+package badgerstore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pipit-im/pipit/pkg/store"
+)
+
+const reserveName = "reserve"
+
+// status is the state of the store with its reason for people.
+type status struct {
+	state  store.State
+	reason string
+}
+
+// setState changes the state; Failed and ReadOnly are never left again.
+func (s *Store) setState(to store.State, reason string) {
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	was := s.state.Load()
+	if was.state == to || was.state == store.Failed || was.state == store.ReadOnly {
+		return
+	}
+	s.state.Store(&status{to, reason})
+	if to == store.Failed {
+		close(s.failed)
+	}
+	s.log.Info("store state changed", "from", was.state.String(), "to", to.String())
+}
+
+// free returns the bytes that the file system has left for this process.
+func (s *Store) free() (int64, error) {
+	if s.opt.statfs != nil {
+		return s.opt.statfs()
+	}
+	return freeBytes(s.opt.Dir)
+}
+
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := ignoringEINTR(func() error { return unix.Statfs(dir, &st) }); err != nil {
+		return 0, fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+// checkSpace goes between Writable and Full. Coming back needs an eighth more
+// than leaving, so that the store does not flutter at the mark. It is called
+// before every commit and, while Full, by the keeper.
+func (s *Store) checkSpace() {
+	free, err := s.free()
+	if err != nil {
+		s.log.Warn("cannot tell the free space", "cause", err)
+		return
+	}
+	s.freeBytes.Store(free)
+	switch full := s.state.Load().state == store.Full; {
+	case !full && free < s.opt.LowWaterBytes:
+		s.setState(store.Full, "the storage is full; nothing can be written until there is room again")
+	case full && free >= s.opt.LowWaterBytes+s.opt.LowWaterBytes/8:
+		s.setState(store.Writable, "")
+	}
+}
+
+// Every keepEvery the keeper looks after space, reserve and clock.
+const (
+	keepEvery     = time.Second
+	keepEveryFull = 200 * time.Millisecond
+)
+
+// keepLoop is the keeper. It ends when quit is closed.
+func (s *Store) keepLoop() {
+	defer s.running.Done()
+	for {
+		every := keepEvery
+		if s.state.Load().state == store.Full {
+			every = keepEveryFull
+		}
+		timer := time.NewTimer(every)
+		select {
+		case <-timer.C:
+		case <-s.quit:
+			timer.Stop()
+			return
+		}
+		s.checkSpace()
+		s.keepReserve()
+		s.keepManifest()
+		s.keepClock()
+	}
+}
+
+// manifestAhead is how much room the manifest is given beforehand: an append
+// that is cut short by a full disk would break it for good.
+const manifestAhead = 64 << 10
+
+func (s *Store) keepManifest() {
+	f, err := os.OpenFile(filepath.Join(s.opt.Dir, "MANIFEST"), os.O_RDWR, 0)
+	if err != nil {
+		return // it is being renamed
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) == nil && st.Blocks*512-st.Size < manifestAhead/2 {
+		// Best effort: the low-water mark is what really guards it.
+		_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, st.Size, manifestAhead)
+	}
+}
+
+// keepReserve makes the reserve file when there is room for it: real blocks
+// that the next start gives up so that it can open a full store. While the
+// store is full a smaller one is better than none.
+func (s *Store) keepReserve() {
+	if s.opt.ReserveBytes == 0 {
+		return
+	}
+	have := reserveSize(s.opt.Dir)
+	s.reserve.Store(have)
+	if have >= s.opt.ReserveBytes {
+		return
+	}
+	free, err := s.free()
+	if err != nil {
+		return
+	}
+	want := s.opt.ReserveBytes
+	if free < s.opt.LowWaterBytes+want {
+		if s.state.Load().state != store.Full {
+			return
+		}
+		want = min(want, have+free-s.opt.MemTableBytes/2)
+	}
+	if want <= have || want < s.opt.MemTableBytes {
+		return
+	}
+	if err := makeReserve(s.opt.Dir, want); err != nil {
+		s.log.Warn("could not make the reserve file", "cause", err)
+	}
+	s.reserve.Store(reserveSize(s.opt.Dir))
+}
+
+func makeReserve(dir string, size int64) error {
+	f, err := os.OpenFile(filepath.Join(dir, reserveName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	err = ignoringEINTR(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		err = nil // such a file system cannot be helped
+	}
+	return errors.Join(err, f.Close())
+}
+
+func reserveSize(dir string) int64 {
+	var st unix.Stat_t
+	if unix.Stat(filepath.Join(dir, reserveName), &st) != nil {
+		return 0
+	}
+	return min(st.Size, int64(st.Blocks)*512)
+}
+
+func dropReserve(dir string) error {
+	err := os.Remove(filepath.Join(dir, reserveName))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// tableRoom is what must be free before a compaction may write a table; it
+// waits otherwise, since writing it without room would be a SIGBUS.
+func (s *Store) tableRoom() int64 { return s.opt.LowWaterBytes / 4 }
+
+// waitForRoom holds a compaction back while there is too little room for what
+// it is about to write.
+func (s *Store) waitForRoom() {
+	for {
+		free, err := s.free()
+		if err != nil || free >= s.tableRoom() {
+			return
+		}
+		s.checkSpace()
+		timer := time.NewTimer(keepEveryFull)
+		select {
+		case <-timer.C:
+		case <-s.letGo: // Close made room, or gave up on closing badger
+			timer.Stop()
+			return
+		}
+	}
+}
