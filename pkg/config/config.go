@@ -100,13 +100,12 @@ type Limits struct {
 
 // Storage is how the store uses the disk.
 type Storage struct {
-	LowWaterBytes     int64 // free space below which appends are refused
-	ReserveBytes      int64 // size of the reserve file that a start may give up
-	MemtableBytes     int64
-	CacheBytes        int64
-	ValueLogFileBytes int64
-	ScrubInterval     time.Duration // pause between two full reads; 0 = never
-	ReadOnly          bool
+	LowWaterBytes int64 // free space below which appends are refused
+	ReserveBytes  int64 // size of the reserve file that a start may give up
+	MemtableBytes int64
+	CacheBytes    int64
+	ScrubInterval time.Duration // what one full read takes at least; 0 = never
+	ReadOnly      bool
 }
 
 // Memory is the soft bound of the Go heap.
@@ -261,8 +260,8 @@ func consistency(c *Config) []string {
 			c.Limits.OutputBytes, c.Limits.TextBytes, need)
 	}
 	if need := storageRoomBytes(c.Storage); c.Storage.LowWaterBytes < need {
-		bad("storage.low_water_bytes: %d is too low for memtables of %d and value log files of %d bytes: at least %d, or a full disk could stop the store",
-			c.Storage.LowWaterBytes, c.Storage.MemtableBytes, c.Storage.ValueLogFileBytes, need)
+		bad("storage.low_water_bytes: %d is too low for memtables of %d bytes: at least %d, or a full disk could stop the store",
+			c.Storage.LowWaterBytes, c.Storage.MemtableBytes, need)
 	}
 	return probs
 }
@@ -282,9 +281,9 @@ func clientFrameBytes(n int) int { return 3*n + frameOverheadBytes }
 func serverFrameBytes(n int) int { return 6*n + frameOverheadBytes }
 
 // storageRoomBytes is what the store may still need after the last append was
-// taken: the log files of the memtable in use and of the one being flushed are
-// mapped at twice the memtable's size, a new value log file at twice its size.
-func storageRoomBytes(s Storage) int64 { return 4*s.MemtableBytes + 2*s.ValueLogFileBytes }
+// taken: the logs and the tables of the memtable in use and of the one being
+// flushed, and a few small files.
+func storageRoomBytes(s Storage) int64 { return 4*s.MemtableBytes + 8*mib }
 
 // Reloadable returns the keys in which next differs from c and which a reload
 // (SIGHUP) cannot change, in the order of the table.

@@ -40,8 +40,8 @@ func TestDefaults(t *testing.T) {
 		Limits: Limits{SendsPerMinute: 120, FrameBytes: 65536, TextBytes: 16384, Connections: 20000,
 			ConnectionsPerAddress: 5000, OutputBytes: 262144, SessionsPerUser: 32, SigninsPerMinutePerAddr: 600,
 			SigninsPerHourPerAccount: 20, PasswordHashes: 2, Heartbeat: 30 * time.Second},
-		Storage: Storage{LowWaterBytes: 128 << 20, ReserveBytes: 32 << 20, MemtableBytes: 8 << 20,
-			CacheBytes: 16 << 20, ValueLogFileBytes: 16 << 20, ScrubInterval: 24 * time.Hour},
+		Storage: Storage{LowWaterBytes: 96 << 20, ReserveBytes: 32 << 20, MemtableBytes: 8 << 20,
+			CacheBytes: 8 << 20, ScrubInterval: 168 * time.Hour},
 		Shutdown: Shutdown{Timeout: 10 * time.Second},
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -139,7 +139,7 @@ func TestEveryKeyFromEverySource(t *testing.T) {
 		"limits.connections_per_address": "12", "limits.output_bytes": "524288", "limits.sessions_per_user": "5",
 		"limits.signins_per_minute_per_address": "9", "limits.signins_per_hour_per_account": "11", "limits.password_hashes": "1",
 		"limits.heartbeat": "5s", "storage.low_water_bytes": "268435456", "storage.reserve_bytes": "2097152",
-		"storage.memtable_bytes": "4194304", "storage.cache_bytes": "4194304", "storage.value_log_file_bytes": "2097152",
+		"storage.memtable_bytes": "4194304", "storage.cache_bytes": "4194304",
 		"storage.scrub_interval": "2h0m0s", "storage.read_only": "true", "memory.limit_bytes": "268435456", "shutdown.timeout": "3s",
 	}
 	var environ, args []string
@@ -227,7 +227,7 @@ func TestErrorsNameKeyValueAndWayOut(t *testing.T) {
 		{name: "one port twice", text: "metrics: {listen: 127.0.0.1:8080}\n", want: []string{"metrics.listen", "taken by listen"}},
 		{name: "frame too small", text: "limits: {text_bytes: 32KiB}\n", want: []string{"limits.frame_bytes", "at least 106496"}},
 		{name: "output too small", text: "limits: {output_bytes: 64KiB}\n", want: []string{"limits.output_bytes", "at least 106496"}},
-		{name: "low water", text: "storage: {low_water_bytes: 8MiB}\n", want: []string{"storage.low_water_bytes", "at least 67108864"}},
+		{name: "low water", text: "storage: {low_water_bytes: 8MiB}\n", want: []string{"storage.low_water_bytes", "at least 41943040"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := Load(file(tc.text, tc.env, tc.args...))
@@ -262,7 +262,7 @@ func TestForms(t *testing.T) {
 		t.Errorf("file %q", c.File)
 	}
 	c = load(t, file("limits:\norigins: [\"HTTPS://Chat.Example\", b.example:81]\nstorage: {cache_bytes: 1.5MiB, scrub_interval: 0s}\n",
-		[]string{"PIPIT_METRICS_LISTEN=", "PIPIT_PORT=tcp://10.0.0.1:80", "PIPIT_SERVICE_HOST=10.0.0.1", "PIPIT_TEST_X=1", "PIPIT_TORTURE_CUTS=5"}, "--storage-read-only"))
+		[]string{"PIPIT_METRICS_LISTEN=", "PIPIT_PORT=tcp://10.0.0.1:80", "PIPIT_SERVICE_HOST=10.0.0.1", "PIPIT_TEST_X=1", "PIPIT_TORTURE_CUTS=5", "PIPIT_UNSAFE_NO_SYNC=yes"}, "--storage-read-only"))
 	if !reflect.DeepEqual(c.Origins, []string{"https://chat.example", "b.example:81"}) {
 		t.Errorf("origins %q", c.Origins)
 	}

@@ -58,7 +58,7 @@ func names(name func(*setting) string) []string {
 // in every pod beside a service that is called pipit.
 func foreignEnv(name string) bool {
 	rest := strings.TrimPrefix(name, envPrefix)
-	for _, p := range []string{"TEST_", "TORTURE_", "BENCH_", "SERVICE_HOST", "SERVICE_PORT", "PORT_"} {
+	for _, p := range []string{"TEST_", "TORTURE_", "BENCH_", "UNSAFE_", "SERVICE_HOST", "SERVICE_PORT", "PORT_"} {
 		if strings.HasPrefix(rest, p) {
 			return true
 		}
