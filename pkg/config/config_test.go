@@ -203,7 +203,7 @@ func TestErrorsNameKeyValueAndWayOut(t *testing.T) {
 		{name: "too long", text: "limits: {heartbeat: 11m}\n", want: []string{"limits.heartbeat", "1s to 10m"}},
 		{name: "negative", text: "limits: {connections: -1}\n", want: []string{"limits.connections", `"-1"`, "1 to 1000000"}},
 		{name: "fraction", text: "limits: {connections: 1.5}\n", want: []string{"limits.connections", "whole number"}},
-		{name: "no size", text: "storage: {cache_bytes: big}\n", want: []string{"storage.cache_bytes", `"big"`, "16MiB"}},
+		{name: "no size", text: "storage: {cache_bytes: big}\n", want: []string{"storage.cache_bytes", `"big"`, "8MiB"}},
 		{name: "huge size", text: "storage: {cache_bytes: 9EiB}\n", want: []string{"storage.cache_bytes", "out of bounds"}},
 		{name: "no bool", text: "storage: {read_only: maybe}\n", want: []string{"storage.read_only", "true or false"}},
 		{name: "level", text: "log: {level: loud}\n", want: []string{"log.level", "debug, info, warn or error"}},
