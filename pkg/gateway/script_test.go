@@ -33,14 +33,21 @@ type script struct {
 	next  map[string]int // id of the next request
 	mu    sync.Mutex
 	heard map[string][]string
+	sync  string            // newest that was told
 	names map[string]string // what a script calls an id that the server made up
 }
 
 var madeUp = regexp.MustCompile(`"(c_[a-z0-9]{16}|s_[a-z0-9]{13}|e_[a-z0-9]+)"`)
+var newestSync = regexp.MustCompile(`"sync":"([^"]*)"`)
 var opaque = regexp.MustCompile(`"(sync|next|ref)":"[^"]*"`)
 
 // hear is called on the loops.
 func (s *script) hear(c *fakeConn, text string) {
+	if found := newestSync.FindStringSubmatch(text); found != nil {
+		s.mu.Lock()
+		s.sync = found[1]
+		s.mu.Unlock()
+	}
 	text = opaque.ReplaceAllString(text, `"$1":"…"`)
 	text = strings.ReplaceAll(text, string(s.w.store.Epoch()), "EPOCH")
 	s.mu.Lock()
@@ -69,10 +76,14 @@ func (s *script) name(text string) string {
 
 // real is the reverse, for $c1 and the like.
 func (s *script) real(text string) string {
-	return regexp.MustCompile(`\$[a-z][0-9]+|\$EPOCH|\$BIG`).ReplaceAllStringFunc(text, func(n string) string {
+	return regexp.MustCompile(`\$[a-z][0-9]+|\$EPOCH|\$BIG|\$SYNC`).ReplaceAllStringFunc(text, func(n string) string {
 		switch n {
 		case "$EPOCH":
 			return string(s.w.store.Epoch())
+		case "$SYNC":
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.sync
 		case "$BIG":
 			return strings.Repeat("x", 4000)
 		}

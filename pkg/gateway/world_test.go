@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -90,7 +91,8 @@ func (l *testLoop) do(fn func()) {
 }
 
 // fakeAuth knows tokens by heart. A token that begins with "cold" is not in its
-// cache; "broken" can't be judged.
+// cache; one that begins with "once" is revoked after it was judged once;
+// "broken" can't be judged.
 type fakeAuth struct {
 	mu     sync.Mutex
 	users  map[string]*im.User // by token
@@ -121,6 +123,9 @@ func (a *fakeAuth) judge(token string) (im.Actor, *im.User, error) {
 	defer a.mu.Unlock()
 	if token == "broken" {
 		return im.Actor{}, nil, errors.New("disk on fire")
+	}
+	if err := a.refuse[token]; strings.HasPrefix(token, "once") && err == nil {
+		defer func() { a.refuse[token] = auth.ErrToken }()
 	}
 	err := a.refuse[token]
 	u := a.users[token]
@@ -194,7 +199,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	must(err)
 	for _, p := range people {
 		u, _ := w.dir.User(im.TenantID(p.tenant), im.UserID("u_"+p.name))
-		w.auth.users[p.name], w.auth.users["cold-"+p.name] = u, u
+		w.auth.users[p.name], w.auth.users["cold-"+p.name], w.auth.users["once-"+p.name] = u, u, u
 	}
 	w.chat, err = chat.New(chat.Options{Store: w.store, Bus: w.bus, Users: w.dir, Rand: &counter{},
 		Limits: func() im.Limits { return o.limits }, Log: log})
