@@ -21,11 +21,12 @@ func (d *Directory) AddTenant(ctx context.Context, id im.TenantID, name string) 
 	if err != nil {
 		return im.Tenant{}, err
 	}
+	created := d.nowMillis() // it asks the store, which the closure must not
 	return d.updateTenant(ctx, "add", id, func(old *im.Tenant) (*im.Tenant, error) {
 		if old != nil {
 			return nil, im.E(im.Exists, "There is a tenant %s already.", id).OnField("id")
 		}
-		return &im.Tenant{ID: id, Name: name, Created: d.nowMillis()}, nil
+		return &im.Tenant{ID: id, Name: name, Created: created}, nil
 	})
 }
 
