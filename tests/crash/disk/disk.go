@@ -55,6 +55,7 @@ type Options struct {
 	Dir string
 	// Base is a file whose content the disk starts with, such as Image.Path() of a cut whose image is not
 	// mounted; the first Mount then finds that file system and does not make one. Its size must be SizeBytes.
+	// New copies it.
 	Base string
 	// Seed is that of the injected faults.
 	Seed uint64
@@ -135,6 +136,16 @@ func New(opts Options) (_ *Disk, err error) {
 			err = errors.Join(err, d.Close())
 		}
 	}()
+	if opts.Base != "" {
+		own, err := d.newContent("base") // every image begins with it, and the caller's may go
+		if err != nil {
+			return nil, err
+		}
+		d.opts.Base = own.Name()
+		if err := own.Close(); err != nil {
+			return nil, fmt.Errorf("disk: %w", err)
+		}
+	}
 	if d.log, err = openJournal(filepath.Join(scratch, "log"), opts.LogBytes); err != nil {
 		return nil, err
 	}

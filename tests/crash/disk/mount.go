@@ -242,7 +242,8 @@ func run(name string, args ...string) error {
 	return nil
 }
 
-// Image is the disk as a power cut left it. It is independent of the disk it came from.
+// Image is the disk as a power cut left it. What is done to it does not touch the disk it came from,
+// but its file lies in that disk's scratch directory: close it first.
 type Image struct {
 	path    string
 	mounted string

@@ -254,8 +254,10 @@ func TestAnImageIsTheBaseOfTheNextDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer img.Close()
 	next, at2 := mountedDisk(t, Options{Base: img.Path()})
+	if err := img.Close(); err != nil { // the new disk must not need it any more
+		t.Fatal(err)
+	}
 	if n, err := intactRecords(filepath.Join(at2, "records")); n != 30 || err != nil {
 		t.Errorf("%d of 30 records on the disk made from the image: %v", n, err)
 	}
