@@ -73,16 +73,14 @@ type Directory interface {
 	Search(actor im.Actor, query string, limit int) ([]*im.User, error)
 }
 
-// Options are what a Gateway is made of. Auth, Directory, Chat, Hub, Loops,
-// Epoch, Limits and Metrics are required.
+// Options are what a Gateway is made of. Auth, Directory, Chat, Hub, Epoch,
+// Limits and Metrics are required.
 type Options struct {
 	Auth      Auth
 	Directory Directory
 	Chat      *chat.Chat
-	Hub       *hub.Hub
-	// Loops are those that Hub was made with, in the same order.
-	Loops []hub.Loop
-	Epoch func() im.Epoch
+	Hub       *hub.Hub // made with the loops of the netloop.Server, in their order
+	Epoch     func() im.Epoch
 	// Now is the time that clients are told; store.Box.Now is meant. Nil: time.Now.
 	Now func() time.Time
 	// Limits are those in force; they may change.
@@ -141,12 +139,12 @@ func New(o Options) *Gateway {
 	}
 	g.count = newCounts(o.Metrics)
 	g.methods = newMethods(g.count.requests)
-	for i, l := range o.Loops {
-		g.loops = append(g.loops, newLoop(g, o.Hub.Shard(i), l))
+	for i := range o.Hub.NumShards() {
+		g.loops = append(g.loops, newLoop(g, o.Hub.Shard(i)))
 	}
 	workers := o.Workers
 	if workers <= 0 {
-		workers = 2 * len(o.Loops)
+		workers = 2 * len(g.loops)
 	}
 	g.pool = newPool(workers)
 	return g

@@ -75,8 +75,12 @@ func (c *talker) hear(_ *fakeConn, text string) {
 		if err := json.Unmarshal(m.Result, &r); err != nil {
 			c.fault("%s", m.Result)
 		}
-		if r.ID != "" {
+		switch {
+		case r.ID != "":
 			c.conv = r.ID
+			return
+		case r.Seq == 0: // not of an entry
+			c.replied[m.ID] = 0
 			return
 		}
 		if r.Seq <= c.last {

@@ -15,7 +15,6 @@ type answer interface {
 type loop struct {
 	gw    *Gateway
 	shard *hub.Shard
-	post  func(func()) bool
 	drain func() // l.empty, made once
 
 	// outbox is what waits for the loop; a post is on its way while it is not
@@ -25,8 +24,8 @@ type loop struct {
 	spare  []answer // the loop's
 }
 
-func newLoop(g *Gateway, shard *hub.Shard, on hub.Loop) *loop {
-	l := &loop{gw: g, shard: shard, post: on.Post}
+func newLoop(g *Gateway, shard *hub.Shard) *loop {
+	l := &loop{gw: g, shard: shard}
 	l.drain = l.empty
 	return l
 }
@@ -39,7 +38,7 @@ func (l *loop) send(a answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.outbox = append(l.outbox, a)
-	if len(l.outbox) == 1 && !l.post(l.drain) {
+	if len(l.outbox) == 1 && !l.shard.Post(l.drain) {
 		l.outbox = nil // the loop has stopped; so have its sessions
 	}
 }

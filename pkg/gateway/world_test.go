@@ -211,7 +211,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 		loops = append(loops, l)
 	}
 	w.hub = hub.New(hub.Options{Bus: w.bus, Loops: loops, SessionsPerUser: func() int { return o.perUser }, Log: log})
-	w.gw = New(Options{Auth: w.auth, Directory: w.dir, Chat: w.chat, Hub: w.hub, Loops: loops, Epoch: w.store.Epoch,
+	w.gw = New(Options{Auth: w.auth, Directory: w.dir, Chat: w.chat, Hub: w.hub, Epoch: w.store.Epoch,
 		Limits: func() im.Limits { return o.limits }, Metrics: metrics.New("test"), Log: log, Workers: o.workers,
 		Origins: func() []string { return []string{"https://chat.example", "intra.example:8443"} }})
 	return w

@@ -186,8 +186,11 @@ func New(o Options) *Hub {
 	return h
 }
 
-// Shard returns the part of the hub that belongs to loop i.
+// Shard returns the part of the hub that belongs to loop i of NumShards.
 func (h *Hub) Shard(i int) *Shard { return h.shards[i] }
+
+// NumShards is how many loops there are.
+func (h *Hub) NumShards() int { return len(h.shards) }
 
 // Close ends the subscription, posts what is still gathered, takes back the
 // presence of everybody here, and waits for the hub's goroutine. Sessions stay

@@ -11,7 +11,7 @@ import (
 )
 
 // Shard is the part of the hub that belongs to one loop. Its methods are for
-// that loop's goroutine.
+// that loop's goroutine, but for Post.
 type Shard struct {
 	hub   *Hub
 	index int
@@ -23,6 +23,9 @@ type Shard struct {
 
 	delivered, held, typingLeftOut atomic.Uint64
 }
+
+// Post runs fn on the shard's loop (Loop.Post). Any goroutine may call it.
+func (sh *Shard) Post(fn func()) bool { return sh.loop.Post(fn) }
 
 // Member is what the hub keeps of a session. It is embedded in the session's own
 // record, so that a session is one allocation; the zero value is not attached.
