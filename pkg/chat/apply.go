@@ -328,7 +328,7 @@ func (c *Chat) found(t im.TenantID, rec im.Conversation, users []im.UserID) (*co
 	rec.Tenant, rec.ID, rec.Created, rec.Last, rec.Members = t, id, now, now, len(users)
 	cv := &conv{key: convKey{t, id}, cur: &state{rec: rec}, dirty: true}
 	cv.tail.start(0)
-	cv.digest.start(0)
+	cv.digest.start(0, c.convs.digestLimit)
 	st := &staged{changed: users}
 	st.w.Create = true
 	for _, u := range users {

@@ -154,6 +154,9 @@ func (c *Chat) run(p pending) {
 	}
 	out.err = err
 	if err != nil {
+		if err == out.limited {
+			c.stats.rateLimited.Add(1)
+		}
 		out.res, out.headOf = Result{}, nil
 		c.spend(&out) // refused ones count too (PROTOCOL 6.6)
 	}
@@ -174,7 +177,6 @@ func (c *Chat) spend(out *outcome) error {
 	if ok {
 		return nil
 	}
-	c.stats.rateLimited.Add(1)
 	out.limited = &im.Error{Kind: im.RateLimited, Message: "You are sending too fast. Wait a moment.", RetryAfter: wait}
 	return out.limited
 }

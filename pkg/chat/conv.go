@@ -133,7 +133,9 @@ func (cv *conv) measure(s *state) int64 {
 type cache struct {
 	store store.Convs
 	limit int64
-	over  func() // called, from any goroutine, when the bound was passed; must not block
+	// digestLimit bounds the digest of each conversation.
+	digestLimit int
+	over        func() // called, from any goroutine, when the bound was passed; must not block
 
 	mu    sync.RWMutex
 	slots map[convKey]*slot
@@ -149,7 +151,7 @@ type slot struct {
 }
 
 func newCache(s store.Convs, limit int64) *cache {
-	return &cache{store: s, limit: limit, over: func() {}, slots: make(map[convKey]*slot)}
+	return &cache{store: s, limit: limit, digestLimit: maxDigest, over: func() {}, slots: make(map[convKey]*slot)}
 }
 
 // get returns a conversation, from memory or from the store. What does not exist
@@ -225,7 +227,7 @@ func (ch *cache) load(ctx context.Context, k convKey) (*conv, error) {
 	cv.cur = s
 	cv.pub.Store(s)
 	cv.tail.start(rec.Head)
-	cv.digest.start(rec.Head)
+	cv.digest.start(rec.Head, ch.digestLimit)
 	return cv, nil
 }
 

@@ -21,6 +21,7 @@ type digest struct {
 	// recalls counts the recalls that were followed: an extension that was read
 	// from the store while one came may have missed it.
 	recalls uint64
+	limit   int // entries kept at most: maxDigest, but for tests
 }
 
 const (
@@ -39,7 +40,7 @@ const (
 	digestChunk = 8192
 )
 
-func (d *digest) start(head im.Seq) { d.from = head + 1 }
+func (d *digest) start(head im.Seq, limit int) { d.from, d.limit = head+1, limit }
 
 func (d *digest) size() int64 {
 	return 4*int64(cap(d.marks)) + 60*int64(len(d.ids)) + 80*int64(len(d.mentions))
@@ -89,8 +90,8 @@ func (d *digest) apply(e *im.Entry) {
 			d.marks[e.Target-d.from] |= markRecalled
 		}
 	}
-	if len(d.marks) > maxDigest {
-		d.trim(maxDigest / 2)
+	if len(d.marks) > d.limit {
+		d.trim(len(d.marks) - d.limit/2)
 	}
 }
 
@@ -139,17 +140,19 @@ func (d *digest) count(u im.UserID, read im.Seq) (unread, mentions int) {
 	return unread, mentions
 }
 
-// covers reports whether everything above read can be counted here.
-func (d *digest) covers(read im.Seq) bool { return read+1 >= d.from }
+// covers reports whether everything above read can be counted here, or as much
+// as ever will be: a digest that was full once is cut by half and not extended
+// again, or it would be read anew with each cut.
+func (d *digest) covers(read im.Seq) bool { return read+1 >= d.from || len(d.marks) >= d.limit/2 }
 
 // extend reads from the store what the digest of cv lacks to count from need on,
-// at most up to maxDigest in all, and at least digestStep entries.
+// at most up to its limit in all, and at least digestStep entries.
 func (c *Chat) extend(ctx context.Context, cv *conv, need im.Seq) error {
 	cv.loadMu.Lock()
 	defer cv.loadMu.Unlock()
 	for {
 		cv.mu.Lock()
-		to, recalls, room := cv.digest.from-1, cv.digest.recalls, maxDigest-len(cv.digest.marks)
+		to, recalls, room := cv.digest.from-1, cv.digest.recalls, cv.digest.limit-len(cv.digest.marks)
 		cv.mu.Unlock()
 		if need > to || room <= 0 {
 			return nil

@@ -60,7 +60,7 @@ func (c *Chat) head(ctx context.Context, cv *conv, u im.UserID) (im.Head, error)
 		if s.rec.Kind == im.KindDirect {
 			c.peer(s, u, &h)
 		}
-		covered := p.read >= s.rec.Head || cv.digest.covers(p.read) || len(cv.digest.marks) >= maxDigest/2
+		covered := p.read >= s.rec.Head || cv.digest.covers(p.read)
 		from := cv.digest.from
 		if covered {
 			h.Unread, h.Mentions = cv.digest.count(u, p.read)

@@ -1,0 +1,285 @@
+package chat
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/store"
+)
+
+func TestTailFillsOnlyFromItsOwnHead(t *testing.T) {
+	message := func(seq im.Seq) im.Message {
+		return im.Message{Entry: im.Entry{Conv: "c_1", Seq: seq, By: "u_ann", Kind: im.EntryMessage, Text: "x"}}
+	}
+	page := im.Page{Head: 3, Entries: []im.Message{message(1), message(2), message(3)}}
+	for _, c := range []struct {
+		what       string
+		start      im.Seq
+		page       im.Page
+		from, last im.Seq
+	}{
+		{"the same head", 3, page, 1, 0},
+		{"a page from before the tail's head", 4, page, 5, 0},
+		{"a page from after it: its state may hold what the tail will apply again", 2, page, 3, 0},
+		{"a page that ends before the tail begins", 3, im.Page{Head: 3, Entries: page.Entries[:2]}, 4, 0},
+		{"a page with a hole", 3, im.Page{Head: 3, Entries: []im.Message{message(1), message(3)}}, 4, 0},
+		{"an empty page", 3, im.Page{Head: 3}, 4, 0},
+	} {
+		var tl tail
+		tl.start(c.start)
+		tl.fill("u_ann", c.page)
+		if tl.from != c.from {
+			t.Errorf("%s: covers from %d, want %d", c.what, tl.from, c.from)
+		}
+	}
+	var tl tail
+	tl.start(4)
+	if tl.fillLast("u_ann", im.Page{Head: 3, Entries: page.Entries[2:]}, 3); tl.last != nil {
+		t.Error("the newest message was taken from a page with another head")
+	}
+}
+
+func TestTailBounds(t *testing.T) {
+	var tl tail
+	tl.start(0)
+	seq := im.Seq(0)
+	add := func(text string) {
+		seq++
+		tl.apply(&im.Entry{Conv: "c_1", Seq: seq, By: "u_ann", Kind: im.EntryMessage, Text: text})
+	}
+	for range 3 * tailLen {
+		add("x")
+	}
+	if n := tl.head - tl.from + 1; n != tailLen {
+		t.Errorf("%d entries, want %d", n, tailLen)
+	}
+	for range tailLen {
+		add(strings.Repeat("x", 16<<10))
+	}
+	if tl.bytes > tailBytes+20<<10 || tl.from > tl.head {
+		t.Errorf("%d bytes for %d entries", tl.bytes, tl.head-tl.from+1)
+	}
+	for range tailLen {
+		add("x")
+	}
+	var sum int64
+	for s := tl.from; s <= tl.head; s++ {
+		sum += tl.at(s).size()
+	}
+	if sum != tl.bytes {
+		t.Errorf("counts %d bytes, has %d", tl.bytes, sum)
+	}
+	// More reactions than are kept by name: counted, and left to the store.
+	for i := range maxReactors + 1 {
+		if _, ok := tl.newest("u_zoe"); !ok {
+			t.Fatalf("not served after %d reactions", i)
+		}
+		tl.apply(&im.Entry{Conv: "c_1", Seq: tl.head + 1, By: im.UserID(fmt.Sprint("u_", i)), Kind: im.EntryReaction, Target: seq, Emoji: "👍", On: true})
+	}
+	if _, ok := tl.newest("u_zoe"); ok {
+		t.Error("served although it is not known whose reactions they are")
+	}
+	if n := tl.at(seq).Reactions[0].Count; n != maxReactors+1 {
+		t.Errorf("%d reactions counted", n)
+	}
+}
+
+// fillLog appends n messages of ann's, each third naming ben, each fifth
+// recalled, straight to the store.
+func fillLog(t testing.TB, w *world, id im.ConvID, n int) {
+	t.Helper()
+	ctx := context.Background()
+	rec, err := w.store.Conv(ctx, tenant, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < n; {
+		wr := &store.Write{Tenant: tenant, PrevHead: rec.Head}
+		for range 1000 {
+			i++
+			rec.Head++
+			e := im.Entry{Conv: id, Seq: rec.Head, Time: rec.Last, By: "u_ann", Kind: im.EntryMessage, Text: "some words of a message"}
+			rec.LastMsg = rec.Head
+			if i%3 == 0 {
+				e.Mentions = []im.UserID{"u_ben"}
+			}
+			wr.Entries = append(wr.Entries, e)
+			if i%5 == 0 {
+				rec.Head++
+				wr.Entries = append(wr.Entries, im.Entry{Conv: id, Seq: rec.Head, Time: rec.Last, By: "u_ann", Kind: im.EntryRecall, Target: rec.Head - 1})
+			}
+		}
+		c := rec
+		wr.Conv = &c
+		if err := w.store.Append(ctx, []*store.Write{wr}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFarBehind counts for readers at many places of a long log, within the
+// digest, over several chunks of it, and beyond its bound.
+func TestFarBehind(t *testing.T) {
+	for _, limit := range []int{maxDigest, 4000} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			w := newWorld(t)
+			id := w.group(im.KindGroup, w.actor("ann"), w.actor("ben"), w.actor("cid"))
+			w.stop()
+			fillLog(t, w, id, 20000)
+			w.start()
+			w.chat.convs.digestLimit = limit
+			ctx := context.Background()
+			head := im.Seq(24000)
+			for _, read := range []im.Seq{1, 1000, 4000, 23988, 24000} {
+				h, err := w.chat.Head(ctx, w.actor("cid"), id)
+				if err != nil || h.Head != head || h.Unread != 16000 || h.Mentions != 0 {
+					t.Fatalf("cid, who read nothing: %+v %v", h, err)
+				}
+				w.do(&Command{Op: Mark, Actor: w.actor("ben"), Conv: id, Seq: read})
+				unread, mentions := 0, 0
+				err = w.store.Scan(ctx, tenant, id, read+1, head, func(d *store.Digest) bool {
+					if d.Kind == im.EntryMessage && !d.Recalled {
+						unread++
+						mentions += len(d.Mentions)
+					}
+					return true
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				h, err = w.chat.Head(ctx, w.actor("ben"), id)
+				if err != nil || h.Read != read || h.Unread != unread || h.Mentions != mentions {
+					t.Errorf("read %d: %d unread, %d mentions, want %d and %d (%v)", read, h.Unread, h.Mentions, unread, mentions, err)
+				}
+			}
+			if limit == maxDigest {
+				return
+			}
+			// The live end goes on, and is cut, within the bound.
+			for i := range limit {
+				w.send(w.actor("ann"), id, fmt.Sprint(i))
+			}
+			cv, err := w.chat.convs.get(ctx, convKey{tenant, id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cv.mu.Lock()
+			n := len(cv.digest.marks)
+			cv.mu.Unlock()
+			if n > limit {
+				t.Errorf("the digest has %d entries, its bound is %d", n, limit)
+			}
+			if h, err := w.chat.Head(ctx, w.actor("cid"), id); err != nil || h.Unread != 16000+limit {
+				t.Errorf("cid, who read nothing: %d unread, want %d (%v)", h.Unread, 16000+limit, err)
+			}
+		})
+	}
+}
+
+// recallDuringScan recalls a message while the digest is being read.
+type recallDuringScan struct {
+	store.Store
+	once func()
+}
+
+func (s *recallDuringScan) Scan(ctx context.Context, t im.TenantID, c im.ConvID, from, to im.Seq, fn func(*store.Digest) bool) error {
+	err := s.Store.Scan(ctx, t, c, from, to, fn)
+	if s.once != nil {
+		once := s.once
+		s.once = nil
+		once()
+	}
+	return err
+}
+
+func TestRecallDuringScan(t *testing.T) {
+	scan := &recallDuringScan{}
+	w := newWorld(t, func(o *Options) { scan.Store = o.Store.(store.Store); o.Store = scan })
+	id := w.group(im.KindGroup, w.actor("ann"), w.actor("ben"))
+	for range 3 {
+		w.send(w.actor("ann"), id, "x")
+	}
+	w.stop()
+	w.start()
+	scan.once = func() {
+		w.do(&Command{Op: Recall, Actor: w.actor("ann"), Conv: id, Target: 2, Key: newKey()})
+	}
+	h, err := w.chat.Head(context.Background(), w.actor("ben"), id)
+	if err != nil || h.Unread != 2 {
+		t.Errorf("%d unread after a recall that came while they were counted, want 2 (%v)", h.Unread, err)
+	}
+}
+
+// TestCacheBound works on more conversations than fit.
+func TestCacheBound(t *testing.T) { synctest.Test(t, cacheBound) }
+
+func cacheBound(t *testing.T) {
+	const bound = 64 << 10
+	w := newWorld(t, func(o *Options) { o.CacheBytes = bound })
+	var ids []im.ConvID
+	for range 100 {
+		id := w.group(im.KindGroup, w.actor("ann"), w.actor("ben"))
+		ids = append(ids, id)
+		w.send(w.actor("ann"), id, "hello")
+	}
+	check := func(when string) {
+		t.Helper()
+		synctest.Wait() // readers only ask for an eviction
+		if s := w.chat.Stats(); s.CacheBytes > bound || s.Conversations >= 100 || s.Conversations < 5 {
+			t.Errorf("%s: %d conversations, %d bytes", when, s.Conversations, s.CacheBytes)
+		}
+	}
+	check("after writing")
+	for _, id := range ids {
+		h, err := w.chat.Head(context.Background(), w.actor("ben"), id)
+		if err != nil || h.Unread != 1 || h.Last == nil {
+			t.Fatalf("%+v %v", h, err)
+		}
+		if _, err := w.chat.History(context.Background(), w.actor("ben"), HistoryQuery{Conv: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("after reading")
+	// What is counted for each conversation is what it takes, also over evictions.
+	w.chat.convs.mu.Lock()
+	defer w.chat.convs.mu.Unlock()
+	var sum int64
+	for _, s := range w.chat.convs.slots {
+		sum += s.cv.bytes
+	}
+	if sum != w.chat.convs.bytes.Load() {
+		t.Errorf("counts %d bytes, has %d", w.chat.convs.bytes.Load(), sum)
+	}
+}
+
+func TestForget(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	id := w.group(im.KindChannel, w.actor("ann"), w.actor("ben"))
+	w.send(w.actor("ann"), id, "secret")
+	if _, _, err := w.chat.Find(ctx, w.actor("ben"), "", "", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.store.EraseTenant(ctx, tenant); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.chat.Forget(ctx, tenant); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.chat.History(ctx, w.actor("ben"), HistoryQuery{Conv: id}); !im.Is(err, im.NotFound) {
+		t.Errorf("history of an erased tenant: %v", err)
+	}
+	if found, _, err := w.chat.Find(ctx, w.actor("ben"), "", "", 0); err != nil || len(found) != 0 {
+		t.Errorf("channels of an erased tenant: %v %v", found, err)
+	}
+	if p, err := w.chat.Heads(ctx, w.actor("ben"), HeadsQuery{}); err != nil || len(p.Heads) != 0 {
+		t.Errorf("heads of an erased tenant: %v %v", p.Heads, err)
+	}
+	if s := w.chat.Stats(); s.CacheBytes != 0 {
+		t.Errorf("%d bytes are still counted", s.CacheBytes)
+	}
+}
