@@ -38,7 +38,6 @@ type Loop struct {
 	scratch  []byte // read buffer; what handlers are lent points into it
 	plain    []byte // gathers plaintext for TLS; made when first needed
 	iov      []unix.Iovec
-	reader   *frameReader   // spare, for connections that hold none
 	readers  []*frameReader // free list
 	outs     []*outQueue    // free list
 	pend     []pendFrame
@@ -263,10 +262,6 @@ func (l *Loop) dropAll() {
 
 // takeReader lends a frame reader to a connection that holds none.
 func (l *Loop) takeReader() *frameReader {
-	if r := l.reader; r != nil {
-		l.reader = nil
-		return r
-	}
 	if n := len(l.readers); n > 0 {
 		r := l.readers[n-1]
 		l.readers = l.readers[:n-1]
@@ -278,10 +273,7 @@ func (l *Loop) takeReader() *frameReader {
 // giveReader takes an idle reader back.
 func (l *Loop) giveReader(r *frameReader) {
 	r.release(keepBuffer)
-	switch {
-	case l.reader == nil:
-		l.reader = r
-	case len(l.readers) < keepFree:
+	if len(l.readers) < keepFree {
 		l.readers = append(l.readers, r)
 	}
 }

@@ -44,10 +44,6 @@ func (c *Conn) Write(frame []byte) {
 func (c *Conn) push(frame []byte) {
 	l := c.loop
 	l.n.framesOut.Add(1)
-	if c.out != nil && c.tls == nil {
-		c.enqueue(frame, 0)
-		return
-	}
 	l.pend = append(l.pend, pendFrame{frame: frame})
 	at := int32(len(l.pend))
 	if c.pendHead == 0 {

@@ -38,6 +38,7 @@ type wheel struct {
 	used  [wheelLevels]uint64
 	slots [wheelLevels][wheelSlots]wheelNode // sentinels of circular lists
 	armed int
+	due   wheelNode // sentinel of the slot being worked off; here, or it would be allocated
 }
 
 func (w *wheel) init() {
@@ -138,10 +139,9 @@ func (w *wheel) cascade(l, s int) {
 		return
 	}
 	w.used[l] &^= 1 << s
-	var list wheelNode
-	w.detach(&w.slots[l][s], &list)
-	for list.next != &list {
-		n := list.next
+	w.detach(&w.slots[l][s], &w.due)
+	for w.due.next != &w.due {
+		n := w.due.next
 		w.unlink(n)
 		w.place(n, w.now)
 	}
@@ -152,10 +152,9 @@ func (w *wheel) fire(s int, now int64) {
 		return
 	}
 	w.used[0] &^= 1 << s
-	var list wheelNode
-	w.detach(&w.slots[0][s], &list)
-	for list.next != &list {
-		n := list.next
+	w.detach(&w.slots[0][s], &w.due)
+	for w.due.next != &w.due {
+		n := w.due.next
 		w.unlink(n)
 		w.armed--
 		n.owner.expire(now)
