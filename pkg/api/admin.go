@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/pprof"
@@ -17,12 +18,15 @@ import (
 
 type body[T any] struct{ Body T }
 
-type tenantPath struct {
+// TenantPath, UserPath and ListInput are parameters that several operations
+// share; huma reads embedded structs only if they are exported.
+type TenantPath struct {
 	Tenant string `path:"tenant" maxLength:"200"`
 }
 
-type userPath struct {
-	tenantPath
+// UserPath is described at TenantPath.
+type UserPath struct {
+	TenantPath
 	Username string `path:"username" maxLength:"200"`
 }
 
@@ -91,7 +95,7 @@ func (a *API) registerTenants(api huma.API) {
 		})
 	operation(a, api, "update-tenant", http.MethodPatch, "/admin/tenants/{tenant}", "Rename, suspend or resume a tenant", 0,
 		func(ctx context.Context, in *struct {
-			tenantPath
+			TenantPath
 			Body TenantPatch
 		}) (*body[TenantInfo], error) {
 			id := im.TenantID(in.Tenant)
@@ -126,7 +130,7 @@ func (a *API) tenant(id string) (im.Tenant, error) {
 }
 
 // user finds a user by name, for an operator who types names and not ids.
-func (a *API) user(p userPath) (*im.User, error) {
+func (a *API) user(p UserPath) (*im.User, error) {
 	if _, err := a.tenant(p.Tenant); err != nil {
 		return nil, err
 	}
@@ -140,18 +144,17 @@ func (a *API) user(p userPath) (*im.User, error) {
 func (a *API) registerTenantUsers(api huma.API) {
 	operation(a, api, "list-users", http.MethodGet, "/admin/tenants/{tenant}/users", "A page of a tenant's users", 0,
 		func(_ context.Context, in *struct {
-			tenantPath
-			listInput
+			TenantPath
+			ListInput
 		}) (*peopleOutput, error) {
 			if _, err := a.tenant(in.Tenant); err != nil {
 				return nil, err
 			}
-			page, err := a.people(im.TenantID(in.Tenant), &in.listInput)
-			return &peopleOutput{page}, err
+			return &peopleOutput{a.people(im.TenantID(in.Tenant), &in.ListInput)}, nil
 		})
 	operation(a, api, "add-user", http.MethodPost, "/admin/tenants/{tenant}/users", "Add a user", http.StatusCreated,
 		func(ctx context.Context, in *struct {
-			tenantPath
+			TenantPath
 			Body NewPerson
 		}) (*personOutput, error) {
 			if _, err := a.tenant(in.Tenant); err != nil {
@@ -165,7 +168,7 @@ func (a *API) registerTenantUsers(api huma.API) {
 		})
 	operation(a, api, "add-users", http.MethodPost, "/admin/tenants/{tenant}/users-bulk", "Add many users without passwords", http.StatusCreated,
 		func(ctx context.Context, in *struct {
-			tenantPath
+			TenantPath
 			Body BulkPeople
 		}) (*body[BulkAnswer], error) {
 			people, err := a.addMany(ctx, in.Tenant, in.Body)
@@ -176,10 +179,10 @@ func (a *API) registerTenantUsers(api huma.API) {
 		})
 	operation(a, api, "update-user", http.MethodPatch, "/admin/tenants/{tenant}/users/{username}", "Change a user's name or role, disable or enable", 0,
 		func(ctx context.Context, in *struct {
-			userPath
+			UserPath
 			Body PersonChange
 		}) (*personOutput, error) {
-			u, err := a.user(in.userPath)
+			u, err := a.user(in.UserPath)
 			if err != nil {
 				return nil, err
 			}
@@ -190,17 +193,17 @@ func (a *API) registerTenantUsers(api huma.API) {
 		})
 	operation(a, api, "set-password", http.MethodPut, "/admin/tenants/{tenant}/users/{username}/password", "Set a user's password; all of the user's sign-ins end", http.StatusNoContent,
 		func(ctx context.Context, in *struct {
-			userPath
+			UserPath
 			Body NewPassword
 		}) (*struct{}, error) {
-			u, err := a.user(in.userPath)
+			u, err := a.user(in.UserPath)
 			if err != nil {
 				return nil, err
 			}
 			return nil, a.Auth.SetPassword(ctx, u.Tenant, u.ID, in.Body.Password)
 		})
 	operation(a, api, "issue-token", http.MethodPost, "/admin/tenants/{tenant}/users/{username}/tokens", "Sign a user in without a password, as the operator", http.StatusCreated,
-		func(ctx context.Context, in *userPath) (*body[IssuedToken], error) {
+		func(ctx context.Context, in *UserPath) (*body[IssuedToken], error) {
 			u, err := a.user(*in)
 			if err != nil {
 				return nil, err
@@ -234,15 +237,15 @@ func (a *API) addMany(ctx context.Context, tenant string, in BulkPeople) ([]Bulk
 		}
 		people = append(people, directory.NewUser{Username: p.Username, Name: p.Name, Role: role})
 	}
-	users, err := a.Directory.AddUsers(ctx, t.ID, people)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]BulkPerson, len(users))
-	ids := make([]im.UserID, len(users))
-	for i := range users {
-		out[i].Person = personOf(&users[i])
-		ids[i] = users[i].ID
+	added := a.Directory.AddUsers(ctx, t.ID, people)
+	out := make([]BulkPerson, len(added))
+	ids := make([]im.UserID, len(added))
+	for i := range added {
+		if err := added[i].Err; err != nil {
+			return nil, fmt.Errorf("user %d of the list: %w", i+1, err)
+		}
+		out[i].Person = personOf(&added[i].User)
+		ids[i] = added[i].User.ID
 	}
 	if !in.Tokens {
 		return out, nil

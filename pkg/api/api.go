@@ -32,7 +32,6 @@ import (
 	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/chat"
 	"github.com/pipit-im/pipit/pkg/directory"
-	"github.com/pipit-im/pipit/pkg/health"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -45,7 +44,6 @@ type Options struct {
 	Auth      *auth.Auth
 	Directory *directory.Directory
 	Chat      *chat.Chat
-	Health    *health.Set
 	Store     interface {
 		store.Box
 		store.Admin

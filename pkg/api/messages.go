@@ -70,6 +70,9 @@ func (a *API) registerMessages(api huma.API) {
 	})
 	op := api.OpenAPI().Paths["/v1/conversations/{id}/messages"].Post
 	op.Responses["200"].Content = op.Responses["201"].Content
+	// A response that is given by hand keeps huma from adding the one for errors.
+	failure := api.OpenAPI().Paths["/v1/sessions"].Post.Responses["default"]
+	op.Responses["default"] = failure
 
 	registry := api.OpenAPI().Components.Schemas
 	huma.Register(api, a.secured(api, huma.Operation{
@@ -78,7 +81,7 @@ func (a *API) registerMessages(api huma.API) {
 		Responses: map[string]*huma.Response{"200": {
 			Description: "Entries and head, one snapshot.",
 			Content:     map[string]*huma.MediaType{"application/json": {Schema: registry.Schema(pageType, true, "Page")}},
-		}},
+		}, "default": failure},
 	}), func(ctx context.Context, in *historyInput) (*rawOutput, error) {
 		body, err := a.history(ctx, in)
 		if err != nil {
@@ -173,5 +176,5 @@ func (a *API) history(ctx context.Context, in *historyInput) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return wire.AppendPage(nil, &page), nil
+	return wire.AppendPage(nil, &page, p.Conversation), nil
 }

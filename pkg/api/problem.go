@@ -134,6 +134,9 @@ func newProblem(status int, msg string, errs ...error) *Problem {
 			loc = strings.TrimPrefix(strings.TrimPrefix(loc, "body")+"."+name, ".")
 		}
 		p.Field, p.Detail = loc, sentence(detail.Message)
+		if loc == "body" { // encoding/json's own words name Go types
+			p.Field, p.Detail = "", "The body must be one JSON object of the documented shape."
+		}
 		break
 	}
 	switch status {

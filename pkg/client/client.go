@@ -168,12 +168,8 @@ func New(o Options) *Client {
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true
-	conn := c.conn
 	c.mu.Unlock()
-	if conn != nil {
-		conn.close(1000)
-	}
-	c.stop()
+	c.stop() // a live connection sends its close frame because of it
 	<-c.done
 	return nil
 }

@@ -106,3 +106,13 @@ func KindOf(err error) Kind {
 
 // Is reports whether err is not nil and has kind k.
 func Is(err error, k Kind) bool { return err != nil && KindOf(err) == k }
+
+// ParseKind returns the kind of a wire name; Internal for an unknown one.
+func ParseKind(s string) Kind {
+	for k, n := range kindNames {
+		if n == s {
+			return Kind(k)
+		}
+	}
+	return Internal
+}

@@ -1,0 +1,313 @@
+// Package app is the composition root: the one place that names back ends,
+// builds every part from its finished dependencies, and starts and stops them
+// in order. It decides nothing about users, conversations or messages.
+//
+// It owns the process: listeners, the admin socket, signals' effects, the
+// watchdog, and the pace at which the box's health is looked at. New is one page
+// from top to bottom; Run serves until its context ends and takes everything
+// down in reverse.
+//
+// The contract is ARCHITECTURE.md, "Start and stop".
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pipit-im/pipit/pkg/api"
+	"github.com/pipit-im/pipit/pkg/auth"
+	"github.com/pipit-im/pipit/pkg/bus"
+	"github.com/pipit-im/pipit/pkg/bus/membus"
+	"github.com/pipit-im/pipit/pkg/chat"
+	"github.com/pipit-im/pipit/pkg/config"
+	"github.com/pipit-im/pipit/pkg/directory"
+	"github.com/pipit-im/pipit/pkg/gateway"
+	"github.com/pipit-im/pipit/pkg/health"
+	"github.com/pipit-im/pipit/pkg/hub"
+	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/metrics"
+	"github.com/pipit-im/pipit/pkg/netloop"
+	"github.com/pipit-im/pipit/pkg/store/badgerstore"
+	"github.com/pipit-im/pipit/pkg/sysd"
+)
+
+// Version is set by the build (-ldflags -X).
+var Version = "dev"
+
+// Options are what main found out before there was an app.
+type Options struct {
+	Config config.Config
+	Reload func() (config.Config, error) // reads the configuration again, for SIGHUP
+	Level  *slog.LevelVar                // of Log; a reload may change it
+	Log    *slog.Logger
+	Out    io.Writer // for the person who started it by hand
+}
+
+// App is a server. New opens everything, Run serves.
+type App struct {
+	log    *slog.Logger
+	out    io.Writer
+	reload func() (config.Config, error)
+	level  *slog.LevelVar
+	began  time.Time
+
+	cfg    atomic.Pointer[config.Config]
+	memory sysd.MemoryLimit
+	fdMax  uint64
+
+	board   *health.Board
+	metrics *metrics.Registry
+	loops   *netloop.Server
+	certs   certificate
+	store   *badgerstore.Store
+	bus     bus.Bus
+	dir     *directory.Directory
+	auth    *auth.Auth
+	chat    *chat.Chat
+	hub     *hub.Hub
+	gateway *gateway.Gateway
+	api     *api.API
+
+	front     swapHandler // net/http behind the front door: "starting" until the API is up
+	listeners listeners
+	http      *http.Server
+	admin     *http.Server
+	scrape    *http.Server
+	wait      sync.WaitGroup // the servers' goroutines
+}
+
+// New opens the server: sockets answer "starting" first, then the store, then
+// everything above it. On an error all that was opened is closed again.
+func New(ctx context.Context, o Options) (a *App, err error) {
+	a = &App{log: o.Log, out: o.Out, reload: o.Reload, level: o.Level, began: time.Now()}
+	cfg := o.Config
+	a.cfg.Store(&cfg)
+	defer func() {
+		if err != nil {
+			a.shutdown(context.WithoutCancel(ctx))
+			a = nil
+		}
+	}()
+
+	a.memory = sysd.SetMemoryLimit(cfg.Memory.LimitBytes)
+	a.board = health.New(time.Now, o.Log)
+	a.board.Set(health.Starting, "")
+	a.metrics = metrics.New(Version)
+	if a.fdMax, _, err = sysd.RaiseDescriptorLimit(); err != nil {
+		o.Log.Warn("descriptor limit not raised", "error", err)
+	}
+
+	// Sockets first, so that people who connect meanwhile are told to wait.
+	if err := a.certs.load(cfg.TLS); err != nil {
+		return nil, err
+	}
+	if err := a.listen(cfg); err != nil {
+		return nil, err
+	}
+
+	// The store, and everything that needs it, from the bottom up.
+	if a.store, err = openStore(cfg, o.Log, a.metrics); err != nil {
+		return nil, err
+	}
+	a.bus = membus.New()
+	if a.dir, err = directory.New(ctx, directory.Options{People: a.store, Bus: a.bus, Now: a.store.Now, Log: o.Log}); err != nil {
+		return nil, err
+	}
+	if a.auth, err = auth.New(ctx, auth.Options{
+		Tokens: a.store, Credentials: a.store, Box: a.store, Users: a.dir, Log: o.Log,
+		Limits: authLimits(&cfg), Ended: a.signedOut,
+	}); err != nil {
+		return nil, err
+	}
+	if a.chat, err = chat.New(chat.Options{
+		Store: a.store, Bus: a.bus, Users: a.dir, Now: a.store.Now, Limits: a.limits, Log: o.Log,
+	}); err != nil {
+		return nil, err
+	}
+	fanout := a.metrics.Histogram(metrics.HubFanout)
+	a.hub = hub.New(hub.Options{
+		Bus: a.bus, Loops: a.hubLoops(), Now: a.store.Now, Log: o.Log,
+		SessionsPerUser: func() int { return a.config().Limits.SessionsPerUser },
+		Fanout:          func(n int) { fanout.Observe(float64(n)) },
+	})
+	a.gateway = gateway.New(gateway.Options{
+		Auth: a.auth, Directory: a.dir, Chat: a.chat, Hub: a.hub,
+		Epoch: a.store.Epoch, Now: a.store.Now, Limits: a.limits,
+		Heartbeat: cfg.Limits.Heartbeat, Origins: func() []string { return a.config().Origins },
+		Metrics: a.metrics, Log: o.Log,
+	})
+	a.api = api.New(api.Options{
+		Auth: a.auth, Directory: a.dir, Chat: a.chat, Store: a.store, Limits: a.limits,
+		Ready: a.ready, Status: a.status, Log: o.Log, Version: Version,
+	})
+	a.measure()
+
+	// Doors open last.
+	if err := a.listenAdmin(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if err := a.listenMetrics(cfg.Metrics.Listen); err != nil {
+		return nil, err
+	}
+	a.front.set(a.countRequests(a.api.Public()))
+	a.listeners.handler.set(a.gateway)
+	a.board.Clear(health.Starting)
+	return a, nil
+}
+
+// Run serves until ctx ends, then stops in order. It returns nil after a clean
+// stop. Signals that ask for a reload come on reload.
+func (a *App) Run(ctx context.Context, reload <-chan os.Signal) error {
+	a.greet()
+	if err := sysd.Ready("serving"); err != nil {
+		a.log.Warn("systemd not told", "error", err)
+	}
+	background, stop := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if err := sysd.Watchdog(background, a.log, a.probes()); err != nil {
+			a.log.Error("watchdog", "error", err)
+		}
+	})
+	wait.Go(func() { a.watchHealth(background) })
+	wait.Go(func() { a.watchLag(background) })
+	wait.Go(func() { a.expireSignIns(background) })
+	failed := make(chan error, 1)
+	a.listeners.failed.Store(&failed)
+	var err error
+	for running := true; running; {
+		select {
+		case <-ctx.Done():
+			running = false
+		case err = <-failed:
+			running = false
+		case <-reload:
+			a.reloadConfig()
+		}
+	}
+	a.board.Set(health.Stopping, "")
+	if serr := sysd.Stopping("closing connections"); serr != nil {
+		a.log.Warn("systemd not told", "error", serr)
+	}
+	stop()
+	wait.Wait()
+	timeout, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config().Shutdown.Timeout)
+	defer cancel()
+	return errors.Join(err, a.shutdown(timeout))
+}
+
+// shutdown takes down what New built, from the doors to the store, within ctx.
+// Parts that New did not reach are nil.
+func (a *App) shutdown(ctx context.Context) error {
+	var errs []error
+	note := func(what string, err error) {
+		if err != nil && !errors.Is(err, http.ErrServerClosed) {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	if a.loops != nil {
+		a.loops.StopAccept()
+		note("close sockets", a.loops.Shutdown(ctx, 4002, a.retryReason()))
+	}
+	for _, s := range []*http.Server{a.http, a.scrape, a.admin} {
+		if s != nil {
+			if err := s.Shutdown(ctx); err != nil {
+				note("stop HTTP", s.Close())
+			}
+		}
+	}
+	if a.gateway != nil {
+		note("stop gateway", a.gateway.Close(ctx))
+	}
+	if a.chat != nil {
+		note("stop chat", a.chat.Close(ctx))
+	}
+	if a.hub != nil {
+		a.hub.Close()
+	}
+	if a.bus != nil {
+		note("stop bus", a.bus.Close())
+	}
+	if a.store != nil {
+		note("close store", a.store.Close())
+	}
+	a.wait.Wait()
+	return errors.Join(errs...)
+}
+
+func (a *App) config() *config.Config { return a.cfg.Load() }
+
+// limits are what sessions are told and held to; a reload changes them.
+func (a *App) limits() im.Limits {
+	l := a.config().Limits
+	return im.Limits{FrameBytes: l.FrameBytes, TextBytes: l.TextBytes, SendsPerMinute: l.SendsPerMinute}
+}
+
+// signedOut brings what auth revoked to the sockets.
+func (a *App) signedOut(ended []auth.Ended) {
+	events := make([]bus.Event, len(ended))
+	for i, e := range ended {
+		events[i] = bus.Event{Kind: bus.SignedOut, Tenant: e.Tenant, User: e.User, SignIn: e.SignIn, Code: e.Code}
+	}
+	a.bus.Publish(events)
+}
+
+func (a *App) hubLoops() []hub.Loop {
+	loops := make([]hub.Loop, a.loops.NumLoops())
+	for i := range loops {
+		loops[i] = a.loops.Loop(i)
+	}
+	return loops
+}
+
+func (a *App) ready() error {
+	ok, conditions := a.board.Ready()
+	if ok {
+		return nil
+	}
+	for _, c := range conditions {
+		if c.NotReady {
+			return errors.New(c.Title)
+		}
+	}
+	return errors.New("not ready")
+}
+
+// greet tells the person at the terminal where the server is and what is next.
+func (a *App) greet() {
+	var addrs []string
+	for _, x := range a.listeners.plain {
+		addrs = append(addrs, "http://"+x)
+	}
+	for _, x := range a.listeners.tls {
+		addrs = append(addrs, "https://"+x)
+	}
+	a.log.Info("serving", "version", Version, "addresses", addrs, "data_dir", a.config().DataDir, "memory_limit", a.memory.Bytes, "memory_limit_from", a.memory.Source)
+	if a.out == nil || sysd.Supervised() {
+		return
+	}
+	tenants, _ := a.dir.Size()
+	dir := a.config().DataDir
+	fmt.Fprintf(a.out, "\nPipit %s is running.\n", Version)
+	for _, x := range addrs {
+		fmt.Fprintf(a.out, "  Address  %s\n", x)
+	}
+	fmt.Fprintf(a.out, "  Data     %s\n\n", dir)
+	if tenants == 0 {
+		fmt.Fprintf(a.out, "Next, in another terminal, make an organisation and its first person:\n\n"+
+			"  pipit --data-dir %s tenant add oakhill --name \"Oakhill School\"\n"+
+			"  pipit --data-dir %s user add ann --tenant oakhill --role owner --name \"Ann Lee\"\n\n", dir, dir)
+	}
+	fmt.Fprintf(a.out, "How it is: pipit --data-dir %s status      Stop it: Ctrl-C\n\n", dir)
+}
+
+var _ net.Listener = (*peerListener)(nil)

@@ -1,0 +1,223 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pipit-im/pipit/pkg/api"
+	"github.com/pipit-im/pipit/pkg/api/apiclient"
+	"github.com/pipit-im/pipit/pkg/auth"
+	"github.com/pipit-im/pipit/pkg/config"
+	"github.com/pipit-im/pipit/pkg/health"
+	"github.com/pipit-im/pipit/pkg/metrics"
+	"github.com/pipit-im/pipit/pkg/store"
+	"github.com/pipit-im/pipit/pkg/sysd"
+)
+
+const (
+	healthPause = 2 * time.Second
+	certWarning = 14 * 24 * time.Hour
+	lowRatio    = 10 // below a tenth free (or twice the low water) the disk is short
+)
+
+var lagMetric = metrics.NetLag
+
+// probes are what must move for systemd's watchdog to be fed: every loop, and
+// the commit goroutine with what waits in front of it.
+func (a *App) probes() []sysd.Probe {
+	probes := []sysd.Probe{{Name: "commit", Progress: func() (uint64, error) { return a.chat.Probe(), nil }}}
+	for i := range a.loops.NumLoops() {
+		l := a.loops.Loop(i)
+		probes = append(probes, sysd.Probe{Name: "loop " + strconv.Itoa(i), Progress: func() (uint64, error) {
+			l.Post(func() {})
+			return a.loops.Stats().Loops[i].Turns, nil
+		}})
+	}
+	return probes
+}
+
+// watchHealth looks at the box now and then and keeps the board.
+func (a *App) watchHealth(ctx context.Context) {
+	tick := time.NewTicker(healthPause)
+	defer tick.Stop()
+	for {
+		a.look()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (a *App) look() {
+	s := a.store.Stats()
+	b := a.board
+	b.Update(health.StoreFailed, s.State == store.Failed, s.Reason)
+	b.Update(health.StoreReadOnly, s.State == store.ReadOnly, s.Reason)
+	b.Update(health.DiskFull, s.State == store.Full, s.Reason)
+	b.Update(health.DiskShort, s.State == store.Writable && s.FreeBytes < 4*s.LowWaterBytes,
+		fmt.Sprintf("%d MiB free, %d MiB is where nothing new is accepted", s.FreeBytes>>20, s.LowWaterBytes>>20))
+	b.Update(health.StoreDamaged, s.Damaged > 0, fmt.Sprintf("%d found since the start", s.Damaged))
+	b.Update(health.ReserveSpent, s.State != store.ReadOnly && a.config().Storage.ReserveBytes > 0 && s.ReserveBytes == 0, "")
+
+	var tx unix.Timex
+	state, err := unix.Adjtimex(&tx)
+	b.Update(health.ClockUntrusted, err == nil && state == unix.TIME_ERROR, "")
+
+	wanted := uint64(a.config().Limits.Connections) + 256
+	b.Update(health.DescriptorsLow, a.fdMax > 0 && a.fdMax < wanted, fmt.Sprintf("%d allowed, %d wanted", a.fdMax, wanted))
+	if left, ok := a.certs.left(time.Now()); ok {
+		b.Update(health.CertificateExpiring, left < certWarning, "it ends "+time.Now().Add(left).Format("2006-01-02"))
+	}
+	if limit := a.memory.Bytes; limit > 0 {
+		used := rss()
+		b.Update(health.MemoryShort, used > limit, fmt.Sprintf("%d MiB used, %d MiB is the limit", used>>20, limit>>20))
+	}
+}
+
+// status is what `pipit status` shows.
+func (a *App) status() api.ServerInfo {
+	s := a.store.Stats()
+	net := a.loops.Stats()
+	tenants, _ := a.dir.Size()
+	ready, _ := a.board.Ready()
+	info := api.ServerInfo{
+		Version: Version, PID: os.Getpid(), UptimeS: int64(time.Since(a.began).Seconds()), Ready: ready,
+		DataDir: a.config().DataDir, Listen: orEmpty(a.listeners.plain), ListenTLS: orEmpty(a.listeners.tls),
+		Epoch: string(a.store.Epoch()), Tenants: tenants,
+		Connections: int(net.Open), Sessions: a.hub.Stats().Sessions,
+		Messages: s.Entries, Commits: s.Batches,
+		RSSBytes: rss(), MemoryLimit: a.memory.Bytes,
+		Descriptors: apiclient.DescriptorInfo{Open: openDescriptors(), Limit: int(min(a.fdMax, 1<<31-1))},
+		Store: apiclient.StoreInfo{State: s.State.String(), Reason: s.Reason, Bytes: s.LSMBytes + s.ValueLogBytes,
+			FreeBytes: s.FreeBytes, LowWaterBytes: s.LowWaterBytes, ReserveBytes: s.ReserveBytes, Damaged: s.Damaged},
+		Conditions: []apiclient.ConditionInfo{},
+	}
+	for _, c := range a.board.List() {
+		text := c.Text
+		if c.Detail != "" {
+			text += " (" + c.Detail + ")"
+		}
+		info.Conditions = append(info.Conditions, apiclient.ConditionInfo{Code: c.Code, Severity: c.Severity.String(),
+			Title: c.Title, Text: text, Hint: c.Hint, Since: c.Since.UnixMilli()})
+	}
+	return info
+}
+
+func orEmpty(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+// rss returns this process's resident memory in bytes (proc(5), statm).
+func rss() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseInt(f[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+// openDescriptors counts this process's open files.
+func openDescriptors() int {
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return 0
+	}
+	return len(names)
+}
+
+// reloadConfig takes what a reload can change: limits, certificate, log level.
+func (a *App) reloadConfig() {
+	if err := sysd.Reloading(); err != nil {
+		a.log.Warn("systemd not told", "error", err)
+	}
+	defer func() {
+		if err := sysd.Ready("serving"); err != nil {
+			a.log.Warn("systemd not told", "error", err)
+		}
+	}()
+	refuse := func(err error) {
+		a.board.Set(health.SettingsRejected, err.Error())
+		a.log.Error("reload refused, the old settings stay", "error", err)
+	}
+	next, err := a.reload()
+	if err != nil {
+		refuse(err)
+		return
+	}
+	merged, err := a.config().Reloaded(next)
+	if err != nil {
+		refuse(err)
+		return
+	}
+	if err := a.certs.load(merged.TLS); err != nil {
+		refuse(err)
+		return
+	}
+	restart := a.config().Reloadable(next)
+	a.cfg.Store(&merged)
+	a.loops.SetLimits(merged.Limits.Connections, merged.Limits.ConnectionsPerAddress)
+	a.auth.SetLimits(authLimits(&merged))
+	a.level.Set(merged.Log.Level)
+	a.board.Clear(health.SettingsRejected)
+	a.board.Update(health.RestartNeeded, len(restart) > 0, strings.Join(restart, ", "))
+	a.log.Info("reloaded", "restart_needed_for", restart)
+}
+
+func authLimits(c *config.Config) auth.Limits {
+	return auth.Limits{ChecksPerMinutePerAddr: c.Limits.SigninsPerMinutePerAddr,
+		FailuresPerHourPerAccount: c.Limits.SigninsPerHourPerAccount, Hashes: c.Limits.PasswordHashes}
+}
+
+// expireSignIns ends the sign-ins that have outlived their time, once an hour.
+func (a *App) expireSignIns(ctx context.Context) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if n, err := a.auth.Expire(ctx); err != nil {
+				a.log.Warn("sign-ins not expired", "error", err)
+			} else if n > 0 {
+				a.log.Info("sign-ins expired", "count", n)
+			}
+		}
+	}
+}
+
+// quietLog is for net/http's own lines: what a peer did wrong is no error of
+// ours.
+func quietLog(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelDebug) }
+
+// Tune sets what holds for the whole process: the collector runs at half the
+// usual growth, because a Pi has little memory and the server makes little
+// garbage.
+func Tune() { debug.SetGCPercent(50) }
