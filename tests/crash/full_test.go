@@ -2,12 +2,13 @@ package crash_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -36,13 +37,14 @@ type small struct {
 	rec   *history.Recorder
 	srv   *server
 	c     *client.Client
+	rng   *rand.Rand
 	n     int
 }
 
 func newSmall(t *testing.T) *small {
 	t.Helper()
 	disk.Need(t)
-	f := &small{T: t, at: shortDir(t), place: newPlace(t)}
+	f := &small{T: t, at: shortDir(t), place: newPlace(t), rng: rand.New(rand.NewPCG(1, 1))}
 	d, err := disk.New(disk.Options{SizeBytes: fullDisk})
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +74,7 @@ func (f *small) send(size int) error {
 	f.Helper()
 	f.n++
 	s := history.Send{Conv: f.world.convs[0], By: f.world.people[0].id, Key: fmt.Sprint("f", f.n)}
-	s.Text = s.Key + strings.Repeat("x", size)
+	s.Text = s.Key + " " + incompressible(f.rng, size)
 	ctx, cancel := context.WithTimeout(f.Context(), patience)
 	defer cancel()
 	params := &wire.SendParams{Conversation: s.Conv, Key: s.Key, Text: s.Text}
@@ -157,6 +159,15 @@ func (f *small) stranger(name string, size int64) string {
 		f.Fatal(err)
 	}
 	return path
+}
+
+// incompressible returns size bytes of text that a store cannot make smaller by more than a quarter.
+func incompressible(rng *rand.Rand, size int) string {
+	raw := make([]byte, size*3/4+3)
+	for i := range raw {
+		raw[i] = byte(rng.Uint32())
+	}
+	return base64.StdEncoding.EncodeToString(raw)[:size]
 }
 
 type zeros struct{}

@@ -87,10 +87,29 @@ func (w *world) connect(t *testing.T, p *place, i int, h client.Handler) *client
 // readBack reads every conversation in pages, as the first person.
 func (w *world) readBack(t *testing.T, p *place) []history.Log {
 	t.Helper()
-	c := w.connect(t, p, 0, client.Handler{})
-	defer c.Close()
+	logs, err := w.tryReadBack(t, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return logs
+}
+
+// forgot says whether something of h is gone or cannot be read: no fault on a disk that lied.
+func (w *world) forgot(t *testing.T, p *place, h history.History) bool {
+	t.Helper()
+	logs, err := w.tryReadBack(t, p)
+	return err != nil || len(history.Check(h, logs)) > 0
+}
+
+func (w *world) tryReadBack(t *testing.T, p *place) ([]history.Log, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	c := client.New(client.Options{URL: p.url(), Token: w.people[0].token, Name: "crash-test/1"})
+	defer c.Close()
+	if err := c.Wait(ctx); err != nil {
+		return nil, fmt.Errorf("connecting to read back: %w", err)
+	}
 	var logs []history.Log
 	for _, conv := range w.convs {
 		l := history.Log{Conv: conv}
@@ -102,7 +121,7 @@ func (w *world) readBack(t *testing.T, p *place) []history.Log {
 				return err
 			})
 			if err != nil {
-				t.Fatalf("message.history of %s after %d: %v", conv, params.After, err)
+				return nil, fmt.Errorf("message.history of %s after %d: %w", conv, params.After, err)
 			}
 			l.Head = page.Head
 			l.Entries = append(l.Entries, page.Entries...)
@@ -113,7 +132,7 @@ func (w *world) readBack(t *testing.T, p *place) []history.Log {
 		}
 		logs = append(logs, l)
 	}
-	return logs
+	return logs, nil
 }
 
 func newest(entries []im.Message) im.Seq {
