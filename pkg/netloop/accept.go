@@ -29,7 +29,7 @@ type listener struct {
 }
 
 // start and close run on the loop.
-func (ln *listener) start() error { return ln.loop.watch(ln.fd, ln.ready) }
+func (ln *listener) start() error { return ln.loop.watch(ln.fd, netpoll.EPOLLIN, ln.ready) }
 
 func (ln *listener) close() {
 	if ln.fd < 0 {

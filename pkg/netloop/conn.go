@@ -78,7 +78,7 @@ func (c *Conn) Closed() bool { return c.phase >= phaseClosing }
 
 // register puts an accepted or handshaken socket into the loop's epoll set.
 func (c *Conn) register(fd int) error {
-	if err := c.loop.watch(fd, c.event); err != nil {
+	if err := c.loop.watch(fd, netpoll.EPOLLIN, c.event); err != nil {
 		return err
 	}
 	c.fd = int32(fd)
@@ -107,7 +107,7 @@ func (c *Conn) readable() {
 		return
 	}
 	l := c.loop
-	n, err := readFD(int(c.fd), l.scratch)
+	n, err := readFD(int(c.fd), l.scratch[:c.share()])
 	switch {
 	case err == unix.EAGAIN:
 	case err != nil:
@@ -118,6 +118,14 @@ func (c *Conn) readable() {
 		l.n.bytesIn.Add(uint64(n))
 		c.input(l.scratch[:n])
 	}
+}
+
+// share is how many bytes the connection may read in this turn.
+func (c *Conn) share() int {
+	if c.rd != nil {
+		return scratchBytes
+	}
+	return fairBytes
 }
 
 // input takes what came, decrypted. p is the loop's, and changed.

@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	scratchBytes = 64 << 10 // what a loop reads at once
+	scratchBytes = 64 << 10 // what a loop reads at once of a message that is under way
+	fairBytes    = 16 << 10 // else: a flood of small messages has its turn, not more
 	tlsChunk     = 16 << 10 // plaintext bytes encrypted at once: one record
 	maxPending   = 8192     // frames gathered in a turn before it flushes early
 	maxPendBytes = 4 << 20  // bytes, likewise
@@ -83,8 +84,10 @@ func newLoop(s *Server, id int) (*Loop, error) {
 		_ = unix.Close(l.tfd)
 		return nil, err
 	}
-	if err = l.watch(l.box.efd, l.onMailbox); err == nil {
-		err = l.watch(l.tfd, l.onTimer)
+	// Edge-triggered, unlike the sockets: a wake-up then costs no read to silence it.
+	// Each write to the eventfd and each expiry of the timerfd is an edge.
+	if err = l.watch(l.box.efd, netpoll.EPOLLIN|netpoll.EPOLLET, l.onMailbox); err == nil {
+		err = l.watch(l.tfd, netpoll.EPOLLIN|netpoll.EPOLLET, l.onTimer)
 	}
 	if err != nil {
 		_ = l.ep.Close()
@@ -95,9 +98,9 @@ func newLoop(s *Server, id int) (*Loop, error) {
 	return l, nil
 }
 
-// watch registers fd for reading.
-func (l *Loop) watch(fd int, cb func(netpoll.EpollEvent)) error {
-	if err := l.ep.Add(fd, netpoll.EPOLLIN, cb); err != nil {
+// watch registers fd.
+func (l *Loop) watch(fd int, events netpoll.EpollEvent, cb func(netpoll.EpollEvent)) error {
+	if err := l.ep.Add(fd, events, cb); err != nil {
 		_ = l.ep.Del(fd) // Add leaves its callback behind when epoll_ctl fails
 		return err
 	}
@@ -220,8 +223,6 @@ func (l *Loop) onTimer(netpoll.EpollEvent) {
 		return
 	}
 	l.begin()
-	var b [8]byte
-	_, _ = unix.Read(l.tfd, b[:])
 	l.armedAt = noTick
 	l.wheel.advance(l.tick())
 	l.end()

@@ -13,8 +13,9 @@ import (
 const keepTasks = 4096
 
 // mailbox is how other goroutines reach a loop: a queue with many producers and
-// one consumer, and an eventfd that stands in the loop's epoll set. One burst
-// makes one wake-up: only the post that finds the box asleep writes to the eventfd.
+// one consumer, and an eventfd that stands in the loop's epoll set, edge-triggered,
+// so it is never read. One burst makes one wake-up: only the post that finds the box
+// asleep writes to the eventfd.
 //
 // Bound and overflow: a mailbox never refuses and never drops (a dropped post would
 // be a lost reply or a leaked connection). Its producers are bounded instead: the
@@ -53,7 +54,7 @@ func (m *mailbox) post(fn func(), now func() time.Time) bool {
 		m.asleep = false
 		m.since = now()
 		// Under mu, so that close cannot take the eventfd away in between. It
-		// never blocks: the counter is far from full with one write a burst.
+		// never blocks: one write a burst does not fill a counter of 64 bits.
 		_, _ = unix.Write(m.efd, eventOne)
 	}
 	m.mu.Unlock()
@@ -63,8 +64,6 @@ func (m *mailbox) post(fn func(), now func() time.Time) bool {
 // drain runs what waits, in order, and returns how long the first of it waited.
 // What is posted meanwhile has its own turn. Loop goroutine only.
 func (m *mailbox) drain(now time.Time) (lag time.Duration) {
-	var b [8]byte
-	_, _ = unix.Read(m.efd, b[:])
 	m.mu.Lock()
 	tasks := m.tasks
 	m.tasks, m.asleep = m.spare[:0], true

@@ -64,8 +64,7 @@ func (l *Loop) flush() {
 	if len(l.dirty) == 0 {
 		return
 	}
-	for i := 0; i < len(l.dirty); i++ { // a failed write may add to dirty
-		c := l.dirty[i]
+	for i, c := range l.dirty {
 		l.dirty[i] = nil
 		c.flush()
 	}

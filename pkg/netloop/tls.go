@@ -266,7 +266,7 @@ func (c *Conn) shaken(layer *tlsLayer, fd int, err error) {
 // one sender can't keep the loop.
 func (t *tlsLayer) pump(c *Conn) {
 	l := c.loop
-	t.wire.budget = scratchBytes
+	t.wire.budget = c.share()
 	for c.tls == t && c.phase < phaseClosing {
 		n, err := t.fill(l.scratch)
 		if n > 0 {
