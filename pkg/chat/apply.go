@@ -86,7 +86,6 @@ func (c *Chat) remembered(out *outcome) (done bool, err error) {
 		return false, im.E(im.Conflict, "This key was used for another request.").OnField("key")
 	}
 	c.stats.repeats.Add(1)
-	out.counted = true // repeats don't count (PROTOCOL 6.6)
 	out.res = Result{Seq: k.Seq, Time: k.Time, Repeat: true}
 	if cmd.Op == Create {
 		out.headOf, err = c.convs.get(bg, convKey{cmd.Actor.Tenant, k.Conv})

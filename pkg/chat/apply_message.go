@@ -74,7 +74,7 @@ func (c *Chat) checkReplyTo(cv *conv, seq im.Seq) error {
 	if seq > cv.cur.rec.Head {
 		return wrong
 	}
-	if seq > headOf(cv) {
+	if seq > committed(cv) {
 		return errFlush
 	}
 	cv.mu.Lock()
@@ -96,8 +96,8 @@ func (c *Chat) checkReplyTo(cv *conv, seq im.Seq) error {
 	return nil
 }
 
-// headOf returns the committed head: 0 for a conversation that is being made.
-func headOf(cv *conv) im.Seq {
+// committed returns the committed head: 0 for a conversation that is being made.
+func committed(cv *conv) im.Seq {
 	if s := cv.pub.Load(); s != nil {
 		return s.rec.Head
 	}
@@ -116,7 +116,7 @@ func (c *Chat) target(cv *conv, seq im.Seq) (target, error) {
 	if seq == 0 || seq > cv.cur.rec.Head {
 		return target{}, invalidTarget("There is no such message in this conversation.")
 	}
-	if _, recalled := c.batch.marks[markName{convKey: cv.key, target: seq}]; recalled || seq > headOf(cv) {
+	if _, recalled := c.batch.marks[markName{convKey: cv.key, target: seq}]; recalled || seq > committed(cv) {
 		return target{}, errFlush
 	}
 	var m im.Message

@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -189,7 +188,7 @@ func (c *Chat) flush() {
 	}
 	if len(b.writes) > 0 {
 		start := c.mono()
-		err := c.store.Append(context.Background(), b.writes)
+		err := c.store.Append(bg, b.writes)
 		took := c.mono() - start
 		if c.onCommit != nil {
 			c.onCommit(len(b.writes), took, err)
@@ -313,14 +312,7 @@ func (c *Chat) adopt() {
 func (c *Chat) gather(st *staged) {
 	b, cv := c.batch, st.conv
 	t, s := cv.key.tenant, cv.pub.Load()
-	if st.everyone {
-		for _, m := range s.roster {
-			c.gatherChanged(cv, m.user)
-		}
-	}
-	for _, u := range st.changed {
-		c.gatherChanged(cv, u)
-	}
+	c.gatherChanges(st, s)
 	for _, u := range st.left {
 		b.events = append(b.events, bus.Event{Kind: bus.Left, Tenant: t, Conv: cv.key.id, User: u,
 			Head: &im.Head{ID: cv.key.id, Kind: s.rec.Kind, Left: true}})
@@ -338,20 +330,60 @@ func (c *Chat) gather(st *staged) {
 	}
 }
 
+// fewChanged is up to how many heads it is cheaper to count one by one.
+const fewChanged = 8
+
+// gatherChanges appends the events that members' views changed.
+func (c *Chat) gatherChanges(st *staged, s *state) {
+	if !st.everyone && len(st.changed) <= fewChanged {
+		for _, u := range st.changed {
+			c.gatherChanged(st.conv, u, nil)
+		}
+		return
+	}
+	changed := make(map[im.UserID]struct{}, len(st.changed))
+	for _, u := range st.changed {
+		changed[u] = struct{}{}
+	}
+	all := c.countAll(st.conv, s)
+	for i, m := range s.roster {
+		if _, ok := changed[m.user]; ok || st.everyone {
+			c.gatherChanged(st.conv, m.user, all[i])
+		}
+	}
+}
+
 // gatherChanged appends the event that u's view changed, unless u has left again.
-func (c *Chat) gatherChanged(cv *conv, u im.UserID) {
-	if h := c.headAfter(cv, u); !h.Left {
+func (c *Chat) gatherChanged(cv *conv, u im.UserID, counted *tally) {
+	if h := c.headAfter(cv, u, counted); !h.Left {
 		c.batch.events = append(c.batch.events, bus.Event{Kind: bus.Changed, Tenant: cv.key.tenant, Conv: cv.key.id, User: u, Head: h})
 	}
+}
+
+// countAll counts what each member has not read, for a change that all of them
+// hear of: each by itself would cost members times messages.
+func (c *Chat) countAll(cv *conv, s *state) []*tally {
+	lowest := s.rec.Head
+	for _, m := range s.roster {
+		if p := m.pub.Load(); p.role != 0 {
+			lowest = min(lowest, p.read)
+		}
+	}
+	if err := c.extend(bg, cv, lowest+1); err != nil {
+		c.unreadable(cv.key, err)
+	}
+	cv.mu.Lock()
+	defer cv.mu.Unlock()
+	return cv.digest.tallies(s.roster)
 }
 
 // headAfter returns a member's head after a commit. What was committed is
 // answered as such even if something else of the head cannot be read just now:
 // then the counts and the newest message are missing from it.
-func (c *Chat) headAfter(cv *conv, u im.UserID) *im.Head {
-	h, err := c.head(context.Background(), cv, u)
+func (c *Chat) headAfter(cv *conv, u im.UserID, counted *tally) *im.Head {
+	h, err := c.headOf(bg, cv, u, counted)
 	if err != nil {
-		c.log.Error("a conversation cannot be read", "tenant", cv.key.tenant, "conversation", cv.key.id, "err", err)
+		c.unreadable(cv.key, err)
 	}
 	return &h
 }
@@ -361,7 +393,7 @@ func (c *Chat) answer() {
 	for i := range c.batch.outs {
 		out := &c.batch.outs[i]
 		if out.err == nil && out.headOf != nil {
-			out.res.Head = c.headAfter(out.headOf, out.cmd.Actor.User)
+			out.res.Head = c.headAfter(out.headOf, out.cmd.Actor.User, nil)
 		}
 		out.to.Reply(out.cmd, out.res, out.err)
 	}

@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -138,6 +139,50 @@ func (d *digest) count(u im.UserID, read im.Seq) (unread, mentions int) {
 		}
 	}
 	return unread, mentions
+}
+
+// tally is what somebody has not read.
+type tally struct{ unread, mentions int }
+
+// tallies counts for all members at once, in one walk over the digest however
+// many they are. The result has one for each of the roster; those who left, and
+// those whose read mark is below the digest, have none.
+func (d *digest) tallies(roster []*member) []*tally {
+	type reader struct {
+		at     int // in the roster
+		read   im.Seq
+		number uint32
+	}
+	readers := make([]reader, 0, len(roster))
+	for i, m := range roster {
+		if p := m.pub.Load(); p.role != 0 && p.read+1 >= d.from {
+			readers = append(readers, reader{i, p.read, d.ids[m.user]}) // 0 is nobody's number
+		}
+	}
+	slices.SortFunc(readers, func(a, b reader) int { return cmp.Compare(b.read, a.read) })
+	all := make([]*tally, len(roster))
+	own, named := make([]int, len(d.ids)+1), make([]int, len(d.ids)+1)
+	total, next := 0, len(d.marks)
+	for _, r := range readers {
+		for ; next > 0 && d.from+im.Seq(next-1) > r.read; next-- {
+			mark := d.marks[next-1]
+			if mark&(markMessage|markRecalled) != markMessage {
+				continue
+			}
+			total++
+			own[mark>>8]++
+			if mark&markMentions == 0 {
+				continue
+			}
+			for _, n := range d.mentions[d.from+im.Seq(next-1)] {
+				if n != mark>>8 {
+					named[n]++
+				}
+			}
+		}
+		all[r.at] = &tally{total - own[r.number], named[r.number]}
+	}
+	return all
 }
 
 // covers reports whether everything above read can be counted here, or as much

@@ -3,6 +3,7 @@ package chat
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,16 +35,40 @@ func (c *Chat) Head(ctx context.Context, actor im.Actor, id im.ConvID) (im.Head,
 		return im.Head{}, err
 	}
 	h, err := c.head(ctx, cv, actor.User)
+	if c.damaged(cv.key, err) {
+		err = nil
+	}
 	if err == nil && h.Left { // left in between
 		_, _, err = c.open(ctx, actor, id, access.Read)
 	}
 	return h, err
 }
 
+// damaged reports, and logs, that err is about a damaged record (DESIGN 5.5). One
+// such record must not lock its readers out: a listing goes on without the
+// conversation, or with a head that lacks what could not be read.
+func (c *Chat) damaged(k convKey, err error) bool {
+	if !errors.Is(err, store.ErrDamaged) {
+		return false
+	}
+	c.unreadable(k, err)
+	return true
+}
+
+func (c *Chat) unreadable(k convKey, err error) {
+	c.log.Error("a conversation cannot be read", "tenant", k.tenant, "conversation", k.id, "err", err)
+}
+
 // head returns u's view of cv: one snapshot of state, unread and newest message
 // (PROTOCOL 3.5). For who is no member only ID, Kind and Left are set. On an
 // error the head has what could be read.
 func (c *Chat) head(ctx context.Context, cv *conv, u im.UserID) (im.Head, error) {
+	return c.headOf(ctx, cv, u, nil)
+}
+
+// headOf is head for one whose unread messages may have been counted already; on
+// the commit goroutine then, so that they are still right.
+func (c *Chat) headOf(ctx context.Context, cv *conv, u im.UserID, counted *tally) (im.Head, error) {
 	for {
 		cv.mu.Lock()
 		s := cv.pub.Load()
@@ -60,9 +85,12 @@ func (c *Chat) head(ctx context.Context, cv *conv, u im.UserID) (im.Head, error)
 		if s.rec.Kind == im.KindDirect {
 			c.peer(s, u, &h)
 		}
-		covered := p.read >= s.rec.Head || cv.digest.covers(p.read)
+		covered := counted != nil || p.read >= s.rec.Head || cv.digest.covers(p.read)
 		from := cv.digest.from
-		if covered {
+		switch {
+		case counted != nil:
+			h.Unread, h.Mentions = counted.unread, counted.mentions
+		case covered:
 			h.Unread, h.Mentions = cv.digest.count(u, p.read)
 		}
 		last, known := cv.tail.newest(u)
@@ -135,6 +163,9 @@ func (c *Chat) ConvIDs(ctx context.Context, t im.TenantID, u im.UserID) ([]im.Co
 	ids := make([]im.ConvID, 0, len(all))
 	for _, id := range all {
 		cv, err := c.convs.get(ctx, convKey{t, id})
+		if c.damaged(convKey{t, id}, err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -278,7 +309,7 @@ func (c *Chat) Heads(ctx context.Context, actor im.Actor, q HeadsQuery) (HeadsPa
 			break
 		}
 		h, err := c.head(ctx, ch.cv, actor.User)
-		if err != nil {
+		if err != nil && !c.damaged(ch.cv.key, err) {
 			return HeadsPage{}, err
 		}
 		if !h.Left || pos.since != 0 {
@@ -305,6 +336,9 @@ func (c *Chat) changed(ctx context.Context, actor im.Actor, pos position) ([]cha
 	list := make([]changedConv, 0, len(ids))
 	for _, id := range ids {
 		cv, err := c.convs.get(ctx, convKey{actor.Tenant, id})
+		if c.damaged(convKey{actor.Tenant, id}, err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/pipit-im/pipit/pkg/bus"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
+	"pgregory.net/rapid"
 )
 
 func TestTailFillsOnlyFromItsOwnHead(t *testing.T) {
@@ -281,5 +283,135 @@ func TestForget(t *testing.T) {
 	}
 	if s := w.chat.Stats(); s.CacheBytes != 0 {
 		t.Errorf("%d bytes are still counted", s.CacheBytes)
+	}
+}
+
+// TestTallies compares counting for all at once with counting for each, for
+// members at random places of a random log.
+func TestTallies(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var d digest
+		d.start(im.Seq(rapid.IntRange(0, 3).Draw(rt, "from")), maxDigest)
+		user := rapid.Custom(func(rt *rapid.T) im.UserID { return im.UserID(rapid.SampledFrom(people).Draw(rt, "user")) })
+		first := d.from
+		for seq := first; seq < first+im.Seq(rapid.IntRange(0, 30).Draw(rt, "entries")); seq++ {
+			e := im.Entry{Seq: seq, By: user.Draw(rt, "by"), Kind: im.EntryMessage, Mentions: rapid.SliceOfNDistinct(user, 0, 2, rapid.ID).Draw(rt, "mentions")}
+			if rapid.IntRange(0, 3).Draw(rt, "recall") == 0 && seq > first {
+				e.Kind, e.Target = im.EntryRecall, im.Seq(rapid.IntRange(int(first), int(seq)-1).Draw(rt, "target"))
+			}
+			d.apply(&e)
+		}
+		var roster []*member
+		for _, u := range people {
+			m := &member{user: im.UserID(u)}
+			m.pub.Store(&place{role: im.MemberRole(rapid.IntRange(0, 1).Draw(rt, "role")), read: im.Seq(rapid.IntRange(0, 40).Draw(rt, "read"))})
+			roster = append(roster, m)
+		}
+		for i, got := range d.tallies(roster) {
+			p := roster[i].pub.Load()
+			if none := p.role == 0 || p.read+1 < d.from; none != (got == nil) {
+				rt.Fatalf("%s, role %d, read %d: %v", roster[i].user, p.role, p.read, got)
+			} else if none {
+				continue
+			}
+			if unread, mentions := d.count(roster[i].user, p.read); *got != (tally{unread, mentions}) {
+				rt.Fatalf("%s, read %d: %v, want %d and %d", roster[i].user, p.read, *got, unread, mentions)
+			}
+		}
+	})
+}
+
+// damagedStore has records that fail their checksum.
+type damagedStore struct {
+	store.Store
+	conv        im.ConvID // its record and members cannot be read
+	page, scans bool      // nor pages and scans of any
+}
+
+func damage(place any) error {
+	return &im.Error{Kind: im.Internal, Cause: fmt.Errorf("%w: %v", store.ErrDamaged, place)}
+}
+
+func (s *damagedStore) Conv(ctx context.Context, t im.TenantID, c im.ConvID) (im.Conversation, error) {
+	if c == s.conv {
+		return im.Conversation{}, damage(c)
+	}
+	return s.Store.Conv(ctx, t, c)
+}
+
+func (s *damagedStore) Page(ctx context.Context, t im.TenantID, c im.ConvID, reader im.UserID, from, to im.Seq) (im.Page, error) {
+	if s.page {
+		return im.Page{}, damage(c)
+	}
+	return s.Store.Page(ctx, t, c, reader, from, to)
+}
+
+func (s *damagedStore) Scan(ctx context.Context, t im.TenantID, c im.ConvID, from, to im.Seq, fn func(*store.Digest) bool) error {
+	if s.scans {
+		return damage(c)
+	}
+	return s.Store.Scan(ctx, t, c, from, to, fn)
+}
+
+// TestDamaged: a damaged record takes away itself and not the sign-in of all who
+// could have read it; what was written is acknowledged all the same.
+func TestDamaged(t *testing.T) {
+	bad := &damagedStore{}
+	w := newWorld(t, func(o *Options) { bad.Store = o.Store.(store.Store); o.Store = bad })
+	ctx, ann := context.Background(), w.actor("ann")
+	one, two := w.group(im.KindGroup, ann, w.actor("ben")), w.group(im.KindGroup, ann, w.actor("ben"))
+	w.send(ann, one, "x")
+	w.send(ann, two, "x")
+	w.stop()
+	bad.conv, bad.page, bad.scans = one, true, true
+	w.start()
+	p, err := w.chat.Heads(ctx, w.actor("ben"), HeadsQuery{})
+	if err != nil || len(p.Heads) != 1 || p.Heads[0].ID != two || p.Heads[0].Head != 1 || p.Heads[0].Last != nil {
+		t.Errorf("heads: %+v %v", p.Heads, err)
+	}
+	if ids, err := w.chat.ConvIDs(ctx, tenant, "u_ben"); err != nil || len(ids) != 1 {
+		t.Errorf("ids: %v %v", ids, err)
+	}
+	if h, err := w.chat.Head(ctx, w.actor("ben"), two); err != nil || h.Head != 1 {
+		t.Errorf("head: %+v %v", h, err)
+	}
+	if _, err := w.chat.History(ctx, w.actor("ben"), HistoryQuery{Conv: two}); !im.Is(err, im.Internal) {
+		t.Errorf("history: %v", err)
+	}
+	if err := w.try(&Command{Op: Send, Actor: ann, Conv: one, Key: newKey(), Text: "x"}); !im.Is(err, im.Internal) {
+		t.Errorf("send where the record is damaged: %v", err)
+	}
+	if seq := w.send(ann, two, "y"); seq != 2 {
+		t.Errorf("send: %d", seq)
+	}
+	if res := w.do(&Command{Op: Update, Actor: ann, Conv: two, Title: "New"}); res.Head.Title != "New" {
+		t.Errorf("update: %+v", res.Head)
+	}
+}
+
+// TestManyInvited: the heads of a crowd are counted at once, and right.
+func TestManyInvited(t *testing.T) {
+	w := newWorld(t)
+	id := w.group(im.KindGroup, w.actor("ann"), w.actor("ben"))
+	for range 3 {
+		w.send(w.actor("ann"), id, "x")
+	}
+	cmd := &Command{Op: Invite, Actor: w.actor("ann"), Conv: id}
+	for i := range 2 * fewChanged {
+		cmd.Users = append(cmd.Users, w.user(fmt.Sprint("m", i), im.RoleMember).User)
+	}
+	w.taken()
+	w.do(cmd)
+	told := map[im.UserID]bool{}
+	for _, e := range w.taken() {
+		if e.Kind == bus.Changed {
+			told[e.User] = true
+			if e.Head.Unread != 3 || e.Head.Head != im.Seq(3+len(cmd.Users)) {
+				t.Errorf("%s: %+v", e.User, e.Head)
+			}
+		}
+	}
+	if len(told) != len(cmd.Users) || told["u_ben"] {
+		t.Errorf("%d were told of %d who were invited", len(told), len(cmd.Users))
 	}
 }
