@@ -212,8 +212,9 @@ func (t *throttle) remember(acc account, addr netip.Addr) {
 // network returns what counts as one address: an IPv4 address, or the /64 that an
 // IPv6 host draws its addresses from (RFC 4291 §2.5.1).
 func network(addr netip.Addr) netip.Addr {
-	addr = addr.Unmap().WithZone("")
+	addr = addr.Unmap()
 	if addr.Is6() {
+		// Prefix drops the zone.
 		if p, err := addr.Prefix(64); err == nil {
 			return p.Addr()
 		}

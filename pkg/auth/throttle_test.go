@@ -22,7 +22,7 @@ func attackers() []netip.Addr {
 }
 
 // 10,000 guesses at one account from 100 addresses, spread over an hour: at most
-// 20 are judged, and the owner still gets in from where the owner was before.
+// 20 may be judged, 10 of them from addresses that are not known, and the owner still gets in from where the owner was before.
 func TestGuessing(t *testing.T) {
 	for _, victim := range []string{"ann", "nobody"} {
 		t.Run(victim, func(t *testing.T) {
@@ -39,6 +39,8 @@ func TestGuessing(t *testing.T) {
 				name := victim
 				if i%3 == 0 {
 					name = strings.ToUpper(victim)
+				} else if i%3 == 1 && victim == "ann" {
+					name = "ann*"
 				}
 				if _, err := b.SignIn(name, fmt.Sprintf("guess number %d", i), addrs[i%100]); !im.Is(err, im.Unauthenticated) {
 					wantKind(t, err, im.RateLimited, "")
@@ -51,7 +53,7 @@ func TestGuessing(t *testing.T) {
 			}
 			after := b.Stats()
 			judged := after.Wrong - before.Wrong
-			if judged > 20 || judged < 5 || after.LimitedByAccount-before.LimitedByAccount != 10_000-judged {
+			if judged > 10 || judged < 5 || after.LimitedByAccount-before.LimitedByAccount != 10_000-judged {
 				t.Fatalf("%d guesses were judged, %d refused", judged, after.LimitedByAccount)
 			}
 			if hashed := after.Hashes - before.Hashes; hashed != judged+10 {

@@ -387,6 +387,7 @@ func FuzzParseToken(f *testing.F) {
 	f.Add("")
 	f.Add("pt_oak_" + strings.Repeat("a", secretLen))
 	f.Add("pt_" + strings.Repeat("_", secretLen+3))
+	f.Add("pt_" + strings.Repeat("a", im.MaxIDBytes+1) + "_" + strings.Repeat("a", secretLen))
 	f.Fuzz(func(t *testing.T, token string) {
 		tenant, hash, ok := parseToken(token)
 		if !ok {
