@@ -167,6 +167,13 @@ type load struct {
 	acks     atomic.Int64
 	open     atomic.Int64 // sent, not answered
 	refused  atomic.Pointer[error]
+	target   atomic.Pointer[target] // the newest acknowledged message
+	first    chan struct{}          // closed when there is one
+}
+
+type target struct {
+	conv im.ConvID
+	seq  im.Seq
 }
 
 // loadName makes keys and texts of one load differ from those of any other in this process.
@@ -176,7 +183,7 @@ var loadName atomic.Int64
 // it with stop or abandon.
 func startLoad(t *testing.T, w *world, p *place, rec *history.Recorder, underWay int, seed uint64) *load {
 	t.Helper()
-	l := &load{t: t, w: w, rec: rec, underWay: underWay, stopped: make(chan struct{})}
+	l := &load{t: t, w: w, rec: rec, underWay: underWay, stopped: make(chan struct{}), first: make(chan struct{})}
 	name := loadName.Add(1)
 	for i := range w.people {
 		c := w.connect(t, p, i, client.Handler{Entry: func(m *im.Message) {
@@ -190,7 +197,42 @@ func startLoad(t *testing.T, w *world, p *place, rec *history.Recorder, underWay
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		l.senders.Go(func() { l.send(i, name, rng) })
 	}
+	l.senders.Go(l.react)
 	return l
+}
+
+// react goes on reacting to and pinning what was acknowledged last, one request after the other, so that commits are of more kinds than
+// one. An entry that was made is owed like a message.
+func (l *load) react() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-l.stopped
+		cancel()
+	}()
+	select {
+	case <-l.first:
+	case <-ctx.Done():
+	}
+	for n := 0; l.clients[0].Wait(ctx) == nil; n++ {
+		on := l.target.Load()
+		key := fmt.Sprintf("%s-%d-%d", on.conv, on.seq, n)
+		var params wire.Params = &wire.ReactParams{Conversation: on.conv, Target: on.seq, Emoji: "👍", On: n%3 != 0, Key: key}
+		method := wire.MethodReact
+		if n%5 == 0 {
+			params, method = &wire.PinParams{Conversation: on.conv, Target: on.seq, On: true, Key: key}, wire.MethodPin
+		}
+		err := l.clients[0].Call(ctx, method, params, func(result []byte) error {
+			r, err := wire.DecodeSeqResult(result)
+			if err == nil && !r.Repeat { // a repeat names an entry that may be the message itself
+				l.rec.Saw(history.Seen{Conv: on.conv, Seq: r.Seq})
+			}
+			return err
+		})
+		if err != nil && ctx.Err() == nil && !im.Is(err, im.Unavailable) && !errors.Is(err, client.ErrClosed) {
+			l.refused.CompareAndSwap(nil, &err)
+		}
+	}
 }
 
 func (l *load) send(i int, name int64, rng *rand.Rand) {
@@ -214,7 +256,10 @@ func (l *load) send(i int, name int64, rng *rand.Rand) {
 			switch {
 			case err == nil:
 				l.rec.Ack(history.Ack{By: by, Key: key, Seq: sent.Seq, Time: sent.Time})
-				l.acks.Add(1)
+				l.target.Store(&target{m.Conversation, sent.Seq})
+				if l.acks.Add(1) == 1 {
+					close(l.first)
+				}
 			case !errors.Is(err, client.ErrClosed):
 				l.refused.CompareAndSwap(nil, &err)
 			}
