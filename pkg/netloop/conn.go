@@ -168,13 +168,13 @@ func (c *Conn) frames(p []byte) {
 			c.closeReceived(payload)
 		}
 	}
-	if c.phase != phaseOpen {
-		*r = frameReader{part: r.part[:0], msg: r.msg[:0]}
-	}
-	if r.idle() {
+	switch {
+	case c.phase != phaseOpen:
+		c.rd = nil // dropped: what it holds must never reach another connection
+	case r.idle():
 		c.rd = nil
 		l.giveReader(r)
-	} else {
+	default:
 		c.rd = r
 	}
 }

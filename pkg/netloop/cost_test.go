@@ -1,6 +1,7 @@
 package netloop
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"runtime"
@@ -169,6 +170,51 @@ func TestIdleHeap(t *testing.T) {
 	if each > most {
 		t.Errorf("%.0f bytes of live heap a connection, more than %d", each, most)
 	}
+}
+
+// TestIdleHeapTLS is the same for a TLS session; nearly all of it is crypto/tls's own.
+func TestIdleHeapTLS(t *testing.T) {
+	const n, most = 200, 8_500
+	s, conf := startTLS(t, Config{Handler: silent{}, Heartbeat: time.Minute})
+	open := func() {
+		c, err := tls.Dial("tcp", s.addr, conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte(upgradeHead)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1024)); err != nil {
+			t.Fatal(err)
+		}
+		// Keep the socket, not the client's half of the TLS state.
+		fd, err := dupRaw(must(c.NetConn().(*net.TCPConn).SyscallConn()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Close(fd) })
+		_ = c.NetConn().Close()
+	}
+	for range 10 {
+		open()
+	}
+	before := liveHeap()
+	for range n {
+		open()
+	}
+	eventually(t, "all to be open", func() bool { return s.Stats().Sessions == n+10 && s.Stats().HandshakesNow == 0 })
+	each := (float64(liveHeap()) - float64(before)) / n
+	t.Logf("%.0f bytes of live heap a TLS connection", each)
+	if each > most {
+		t.Errorf("%.0f bytes of live heap a TLS connection, more than %d", each, most)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
 
 func liveHeap() uint64 {

@@ -442,3 +442,22 @@ func TestPostOrderAndTimers(t *testing.T) {
 		t.Errorf("%+v", st.Loops[1])
 	}
 }
+
+// TestLoopSleeps: a burst of posts, or a timer, wakes a loop once, and then it waits.
+func TestLoopSleeps(t *testing.T) {
+	s := startServer(t, Config{Loops: 1})
+	l := s.Loop(0)
+	fired := make(chan struct{})
+	onLoop(t, l, func() { l.After(time.Millisecond, func() { close(fired) }) })
+	<-fired
+	// Long enough for a loop that spins to be seen: other processes turn meanwhile.
+	before := s.Stats().Loops[0].Turns
+	for range 50 {
+		c := s.dial()
+		c.Close()
+	}
+	eventually(t, "the connections to be gone", func() bool { st := s.Stats(); return st.Accepted == 50 && st.Open == 0 })
+	if n := s.Stats().Loops[0].Turns - before; n > 150 {
+		t.Errorf("%d turns for 50 connections", n)
+	}
+}

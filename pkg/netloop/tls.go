@@ -75,7 +75,9 @@ func (w *tlsWire) block(nc net.Conn) { w.nc, w.c = nc, nil }
 func (w *tlsWire) Read(p []byte) (int, error) {
 	if len(w.ahead) > 0 {
 		n := copy(p, w.ahead)
-		w.ahead = w.ahead[n:]
+		if w.ahead = w.ahead[n:]; len(w.ahead) == 0 {
+			w.ahead = nil // an empty slice would keep the hello for life
+		}
 		return n, nil
 	}
 	if w.nc != nil {
