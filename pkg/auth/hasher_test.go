@@ -95,6 +95,8 @@ func TestQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, func(o *Options) { o.Hashing.Waiting = 5 })
 		h := b.hasher
+		calmed, collected := 0, 0 // nothing runs beside them in this test
+		h.calm, h.collect = func() { calmed++ }, func() { collected++ }
 		var running, most atomic.Int32
 		release := make(chan struct{})
 		var order []int
@@ -155,6 +157,9 @@ func TestQueue(t *testing.T) {
 		if s := b.Stats(); most.Load() != 2 || s.HashWaiting != 0 || s.Hashes != 7 {
 			t.Errorf("%d at once, %d wait, %d counted", most.Load(), s.HashWaiting, s.Hashes)
 		}
+		if calmed != 1 || collected != 3 {
+			t.Errorf("memory was collected %d times in the rush and given back %d times", collected, calmed)
+		}
 		// A turn is given back by who fails.
 		for range 10 {
 			if err := h.do(t.Context(), func() error { return errors.New("x") }); err == nil {
@@ -206,4 +211,32 @@ func TestStorm(t *testing.T) {
 		t.Fatalf("%d got in, %d told to come back; %+v", in.Load(), later.Load(), s)
 	}
 	t.Logf("%d got in, %d times told to come back", in.Load(), later.Load())
+}
+
+// One at a time, nothing is computed for a moment between two; that is not the
+// end of the rush.
+func TestMemoryIsGivenBackOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(o *Options) { o.Limits.Hashes = 1 })
+		calmed := 0
+		b.hasher.calm = func() { calmed++ }
+		release := make(chan struct{})
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if err := b.hasher.do(t.Context(), func() error { <-release; return nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		for range 4 {
+			release <- struct{}{}
+			synctest.Wait()
+		}
+		wg.Wait()
+		if calmed != 1 {
+			t.Errorf("given back %d times", calmed)
+		}
+	})
 }
