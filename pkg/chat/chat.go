@@ -67,8 +67,8 @@ type Options struct {
 	Limits func() im.Limits // default: the protocol's defaults; may change at any time
 	Rand   io.Reader        // of conversation ids; default crypto/rand
 	Log    *slog.Logger     // default: discarded
-	// QueueLen bounds the commands that wait for the commit goroutine; default
-	// 4096. Over it, commands are refused as unavailable.
+	// QueueLen bounds the commands that wait for the commit goroutine, besides 8
+	// MiB; default 4096. Over it, commands are refused as unavailable.
 	QueueLen int
 	// CacheBytes bounds the memory that conversations take (estimated): members,
 	// newest messages, digests. Default 8 MiB. Over it, those that were used

@@ -14,17 +14,24 @@ type pending struct {
 	call func()
 }
 
-// queue is the bounded queue in front of the commit goroutine. Its overflow
-// policy is to refuse: the sender keeps the request and tries again (PROTOCOL
-// 2, unavailable).
+// queue is the bounded queue in front of the commit goroutine, bounded by number
+// and by bytes. Its overflow policy is to refuse: the sender keeps the request
+// and tries again (PROTOCOL 2, unavailable). What the commit goroutine has taken
+// does not count any more, so in all there is at most twice the bound.
 type queue struct {
 	mu     sync.Mutex
 	items  []pending
 	spare  []pending // the slice that take handed out last, empty
 	closed bool
 	limit  int
+	bytes  int // of items
 	wake   chan struct{} // holds one token while items or closed may be new
 }
+
+const (
+	maxQueueBytes = 8 << 20 // of the commands that wait
+	commandBytes  = 512     // a command without its text and users, with who replies to it
+)
 
 func newQueue(limit int) *queue {
 	return &queue{limit: limit, wake: make(chan struct{}, 1)}
@@ -46,11 +53,14 @@ func (q *queue) put(p pending) verdict {
 	case q.closed:
 		q.mu.Unlock()
 		return shut
-	case len(q.items) >= q.limit && p.call == nil:
+	case p.call == nil && (len(q.items) >= q.limit || q.bytes >= maxQueueBytes):
 		q.mu.Unlock()
 		return full
 	}
 	q.items = append(q.items, p)
+	if p.cmd != nil {
+		q.bytes += len(p.cmd.Text) + 20*(len(p.cmd.Users)+len(p.cmd.Mentions)) + commandBytes
+	}
 	q.mu.Unlock()
 	q.signal()
 	return queued
@@ -70,7 +80,7 @@ func (q *queue) take() []pending {
 		q.mu.Lock()
 		if n := len(q.items); n > 0 {
 			items := q.items
-			q.items = q.spare[:0]
+			q.items, q.bytes = q.spare[:0], 0
 			q.spare = items
 			q.mu.Unlock()
 			return items

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -264,6 +265,26 @@ func TestQueueFull(t *testing.T) {
 			t.Error("no probe came through although the commit goroutine goes on")
 		}
 	})
+}
+
+// TestQueueBytes: a few large commands fill the queue too.
+func TestQueueBytes(t *testing.T) {
+	q := newQueue(1000)
+	cmd := &Command{Op: Send, Text: strings.Repeat("x", 1<<20)}
+	for range 8 {
+		if v := q.put(pending{cmd: cmd}); v != queued {
+			t.Fatal(v)
+		}
+	}
+	if v := q.put(pending{cmd: &Command{Op: Join}}); v != full {
+		t.Errorf("%d MiB wait, and more is taken", 8)
+	}
+	if n := len(q.take()); n != 8 {
+		t.Errorf("took %d", n)
+	}
+	if v := q.put(pending{cmd: cmd}); v != queued {
+		t.Error("still full after everything was taken")
+	}
 }
 
 // TestClose: what was taken is committed and answered, what comes later refused.
