@@ -98,6 +98,10 @@ func (h *hello) work(ctx context.Context) {
 	h.actor, h.user, h.err = h.s.loop.gw.auth.Verify(ctx, h.token)
 	if h.attached && h.err == nil {
 		h.frame, h.err = h.compute(ctx)
+		// Not by send, which may run it before what was posted already: the hub's
+		// own post, which seats the session, must come first.
+		h.s.loop.shard.Post(h.finish)
+		return
 	}
 	h.s.loop.send(h)
 }
