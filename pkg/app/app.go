@@ -87,14 +87,17 @@ type App struct {
 
 // New opens the server: sockets answer "starting" first, then the store, then
 // everything above it. On an error all that was opened is closed again.
-func New(ctx context.Context, o Options) (a *App, err error) {
-	a = &App{log: o.Log, out: o.Out, reload: o.Reload, level: o.Level, began: time.Now()}
+func New(ctx context.Context, o Options) (_ *App, err error) {
+	a := &App{log: o.Log, out: o.Out, reload: o.Reload, level: o.Level, began: time.Now()}
 	cfg := o.Config
 	a.cfg.Store(&cfg)
 	defer func() {
 		if err != nil {
-			a.shutdown(context.WithoutCancel(ctx))
-			a = nil
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Shutdown.Timeout)
+			defer cancel()
+			if serr := a.shutdown(stop); serr != nil {
+				o.Log.Warn("not everything was closed", "error", serr)
+			}
 		}
 	}()
 
