@@ -76,6 +76,10 @@ func (c *Conn) addr() netip.Addr { return netip.AddrFrom16(c.ip).Unmap() }
 // messages come.
 func (c *Conn) Closed() bool { return c.phase >= phaseClosing }
 
+// Waiting tells whether output waits because the socket takes no more: what may be
+// left out should be (PROTOCOL 8). Output of this turn does not count.
+func (c *Conn) Waiting() bool { return c.out != nil }
+
 // register puts an accepted or handshaken socket into the loop's epoll set.
 func (c *Conn) register(fd int) error {
 	if err := c.loop.watch(fd, netpoll.EPOLLIN, c.event); err != nil {

@@ -134,8 +134,8 @@ func TestOneLargeAnswer(t *testing.T) {
 	onLoop(t, conn.Loop(), func() { conn.Write(AppendTextFrame(nil, []byte(big))) })
 	c.expectText(big)
 	onLoop(t, conn.Loop(), func() {
-		if conn.out != nil || conn.Closed() {
-			t.Errorf("queue %v, closed %v", conn.out, conn.Closed())
+		if conn.Waiting() || conn.Closed() {
+			t.Errorf("waiting %v, closed %v", conn.Waiting(), conn.Closed())
 		}
 	})
 	// And the loop sleeps again: epoll was told that nothing waits.
@@ -158,7 +158,7 @@ func TestSmallFramesCount(t *testing.T) {
 	conn := s.rec.waitOpen(t)
 	frame := numbered(1, 10_000)
 	for full := false; !full; {
-		onLoop(t, conn.Loop(), func() { full = conn.out != nil; conn.Write(frame) })
+		onLoop(t, conn.Loop(), func() { full = conn.Waiting(); conn.Write(frame) })
 	}
 	small := 0
 	for closed := false; !closed; small++ {

@@ -1,6 +1,7 @@
 package netloop
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -37,6 +38,10 @@ func TestEcho(t *testing.T) {
 	c.expectText("ab")
 	c.expectText("c")
 	onLoop(t, conn.Loop(), func() {
+		if conn.SetData("ours"); conn.Data() != "ours" {
+			t.Errorf("data %v", conn.Data())
+		}
+		conn.SetData("mine")
 		if conn.Data() != "mine" || conn.Closed() || conn.Remote().String() != c.LocalAddr().String() {
 			t.Errorf("data %v, closed %v, remote %v", conn.Data(), conn.Closed(), conn.Remote())
 		}
@@ -126,6 +131,28 @@ func TestRulesOnTheSocket(t *testing.T) {
 	st := s.Stats()
 	if st.Protocol1002 == 0 || st.Protocol1003 == 0 || st.Protocol1007 == 0 || st.Protocol1009 == 0 {
 		t.Errorf("protocol errors are not counted: %+v", st)
+	}
+}
+
+// TestBadCloseFrames: a close frame that breaks a rule is answered with that rule's
+// code; a good one with its own.
+func TestBadCloseFrames(t *testing.T) {
+	s := startServer(t, Config{})
+	for _, c := range []struct {
+		payload string
+		code    uint16
+	}{
+		{"\x03", 1002}, {"\x03\xed", 1002}, {"\xff\xff", 1002}, {"\x03\xe8\xff", 1007}, {"\x0b\xb8fine", 3000},
+	} {
+		conn := s.open()
+		conn.send(string(clientFrame(0x88, c.payload)) + string(text("after the close")))
+		conn.expectClose(c.code, "*")
+		if e := s.rec.waitClosed(t); e.code != c.code {
+			t.Errorf("%q: Closed with %d", c.payload, e.code)
+		}
+	}
+	if st := s.Stats(); st.Protocol1002 != 3 || st.Protocol1007 != 1 || st.FramesIn != 5 {
+		t.Errorf("counted %d, %d, %d", st.Protocol1002, st.Protocol1007, st.FramesIn)
 	}
 }
 
@@ -283,6 +310,42 @@ func TestHTTPHandedOver(t *testing.T) {
 	r, err := http.ReadResponse(c.br, nil)
 	if err != nil || r.Header.Get("X-Path") != "/v1/ws" {
 		t.Errorf("%v %v", r, err)
+	}
+}
+
+// TestHandedConn: who takes a connection himself gets all of its bytes, by whichever
+// method; and the listener has the address that people dial.
+func TestHandedConn(t *testing.T) {
+	s := startServer(t, Config{})
+	if a := s.HTTP().Addr().String(); a != s.addr {
+		t.Errorf("address %s, want %s", a, s.addr)
+	}
+	const request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	for _, read := range []func(net.Conn) ([]byte, error){
+		func(c net.Conn) ([]byte, error) { return io.ReadAll(c) },
+		func(c net.Conn) ([]byte, error) {
+			var b bytes.Buffer
+			_, err := c.(io.WriterTo).WriteTo(&b)
+			return b.Bytes(), err
+		},
+	} {
+		c := s.dial()
+		c.send(request)
+		conn, err := s.HTTP().Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.send("more")
+		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(conn); err != nil || string(got) != request+"more" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		_, _ = conn.Close(), conn.Close() // the second must not count again
+	}
+	if n := s.Stats().Open; n != 0 {
+		t.Errorf("%d open", n)
 	}
 }
 
