@@ -74,6 +74,11 @@ type Options struct {
 	// newest messages, digests. Default 8 MiB. Over it, those that were used
 	// longest ago are forgotten and read again when needed.
 	CacheBytes int
+	// PageBytes bounds the size of a page of messages or heads on the wire
+	// (estimated from above; one item always fits). It must leave room below what
+	// may wait for a connection, or asking for the page would end it; default 128
+	// KiB.
+	PageBytes int
 	// OnCommit, if set, hears of each Append: how many writes, how long it took.
 	// It is called on the commit goroutine and must not block.
 	OnCommit func(writes int, took time.Duration, err error)
@@ -91,6 +96,8 @@ type Chat struct {
 	log      *slog.Logger
 	onCommit func(int, time.Duration, error)
 
+	pageBytes int
+
 	queue    *queue
 	convs    *cache
 	member   *memberships
@@ -99,6 +106,9 @@ type Chat struct {
 	typing   *typing
 	rates    *rates // commit goroutine
 	batch    *batch // commit goroutine
+	failing  bool   // commit goroutine: the last Append failed
+
+	complained atomic.Int64 // when unreadable logged last, on the clock of mono
 
 	// change is the newest change whose effect is in the snapshots. What `sync`
 	// is made of: a change that is durable but not yet visible must not be behind
@@ -144,6 +154,7 @@ type Stats struct {
 const (
 	defaultQueueLen   = 4096
 	defaultCacheBytes = 8 << 20
+	defaultPageBytes  = 128 << 10
 )
 
 // New starts a Chat: its commit goroutine and two that publish what is gathered.
@@ -176,9 +187,12 @@ func New(o Options) (*Chat, error) {
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = defaultCacheBytes
 	}
+	if o.PageBytes <= 0 {
+		o.PageBytes = defaultPageBytes
+	}
 	c := &Chat{
 		store: o.Store, bus: o.Bus, users: o.Users, now: o.Now, mono: o.Mono, limits: o.Limits,
-		rand: o.Rand, log: o.Log, onCommit: o.OnCommit,
+		rand: o.Rand, log: o.Log, onCommit: o.OnCommit, pageBytes: o.PageBytes,
 		queue:    newQueue(o.QueueLen),
 		convs:    newCache(o.Store, int64(o.CacheBytes)),
 		member:   newMemberships(o.Store),

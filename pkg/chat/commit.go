@@ -197,6 +197,10 @@ func (c *Chat) flush() {
 			c.fail(err, took)
 			return
 		}
+		if c.failing {
+			c.failing = false
+			c.log.Info("commits go on")
+		}
 		c.stats.commits.Add(1)
 		c.stats.writes.Add(uint64(len(b.writes)))
 		c.adopt()
@@ -221,7 +225,10 @@ func (c *Chat) fail(err error, took time.Duration) {
 	for _, cv := range b.convs {
 		cv.cur, cv.dirty, cv.staged = cv.pub.Load(), false, nil
 	}
-	c.log.Warn("a commit failed", "writes", len(b.writes), "took", took, "kind", im.KindOf(err).String(), "err", err)
+	if !c.failing { // once, not for each of the many that try again
+		c.failing = true
+		c.log.Warn("commits fail", "writes", len(b.writes), "took", took, "kind", im.KindOf(err).String(), "err", err)
+	}
 	alone := im.KindOf(err) != im.Unavailable && len(b.outs) > 1
 	var again []pending
 	for i := b.first; i < len(b.outs); i++ {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pipit-im/pipit/pkg/access"
 	"github.com/pipit-im/pipit/pkg/im"
@@ -55,7 +56,13 @@ func (c *Chat) damaged(k convKey, err error) bool {
 	return true
 }
 
+// unreadable logs that something could not be read, at most once a second: many
+// may ask for the same damaged record.
 func (c *Chat) unreadable(k convKey, err error) {
+	now, last := c.mono(), c.complained.Load()
+	if last != 0 && now-time.Duration(last) < time.Second || !c.complained.CompareAndSwap(last, max(1, int64(now))) {
+		return
+	}
 	c.log.Error("a conversation cannot be read", "tenant", k.tenant, "conversation", k.id, "err", err)
 }
 
@@ -181,7 +188,7 @@ func (c *Chat) ConvIDs(ctx context.Context, t im.TenantID, u im.UserID) ([]im.Co
 type HeadsQuery struct {
 	Sync   string
 	Cursor string
-	Limit  int // 1 to im.MaxHeadsPage; 0 or above: the most
+	Limit  int // 1 to im.MaxHeadsPage; 0 or above: the most. A page may hold fewer
 }
 
 // HeadsPage is an answer to it. Next is empty on the last page; only that page's
@@ -303,8 +310,9 @@ func (c *Chat) Heads(ctx context.Context, actor im.Actor, q HeadsQuery) (HeadsPa
 		return HeadsPage{}, err
 	}
 	page := HeadsPage{Heads: make([]im.Head, 0, min(limit, len(all)))}
+	bytes := 0
 	for _, ch := range all {
-		if len(page.Heads) == limit {
+		if len(page.Heads) == limit || bytes > c.pageBytes {
 			page.Next = pos.cursor()
 			break
 		}
@@ -314,6 +322,13 @@ func (c *Chat) Heads(ctx context.Context, actor im.Actor, q HeadsQuery) (HeadsPa
 		}
 		if !h.Left || pos.since != 0 {
 			page.Heads = append(page.Heads, h)
+			bytes += 300 + escaped(h.Title)
+			if h.Peer != nil {
+				bytes += escaped(h.Peer.Name) + len(h.Peer.Username)
+			}
+			if h.Last != nil {
+				bytes += min(encoded(h.Last), 512+6*im.LastTextBytes) // its text is cut
+			}
 		}
 		pos.up, pos.at = ch.at > pos.upTo, ch.at
 	}

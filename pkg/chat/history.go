@@ -16,10 +16,6 @@ type HistoryQuery struct {
 	Limit               int // 1 to im.MaxHistoryPage; 0 or above: the most
 }
 
-// pageBytes bounds the text of one page, so that it fits into the output bound
-// of a session: long messages make it shorter, but never empty.
-const pageBytes = 192 << 10
-
 // History returns a page of a conversation in rising order, one snapshot with
 // its head (PROTOCOL 6.3, 6.5).
 func (c *Chat) History(ctx context.Context, actor im.Actor, q HistoryQuery) (im.Page, error) {
@@ -48,7 +44,7 @@ func (c *Chat) History(ctx context.Context, actor im.Actor, q HistoryQuery) (im.
 			return im.Page{}, err
 		}
 	}
-	page.Entries = fit(page.Entries, !q.HasAfter)
+	page.Entries = c.fit(page.Entries, !q.HasAfter)
 	return page, nil
 }
 
@@ -87,21 +83,24 @@ func (c *Chat) read(ctx context.Context, cv *conv, reader im.UserID, from, to im
 	return page, nil
 }
 
-// fit cuts a page to pageBytes: the newest are kept if newest, else the oldest.
-func fit(entries []im.Message, newest bool) []im.Message {
+// fit cuts a page to the bound in bytes, but to one entry at least: the last ones
+// are kept if last, else the first.
+func (c *Chat) fit(entries []im.Message, last bool) []im.Message {
+	most := 0
+	for i := range entries {
+		most += 256 + 6*len(entries[i].Shown()) + 40*len(entries[i].Mentions) + 512*len(entries[i].Reactions) + 6*im.MaxKeyBytes
+	}
+	if most <= c.pageBytes {
+		return entries // nearly always: there is no need to look at the texts
+	}
 	total := 0
 	for i := range entries {
 		at := i
-		if newest {
+		if last {
 			at = len(entries) - 1 - i
 		}
-		m := &entries[at]
-		total += len(m.Shown()) + 256 + 40*len(m.Mentions)
-		for j := range m.Reactions {
-			total += len(m.Reactions[j].Emoji) + 32
-		}
-		if total > pageBytes && i > 0 {
-			if newest {
+		if total += encoded(&entries[at]); total > c.pageBytes && i > 0 {
+			if last {
 				return entries[at+1:]
 			}
 			return entries[:at]
@@ -110,13 +109,37 @@ func fit(entries []im.Message, newest bool) []im.Message {
 	return entries
 }
 
-// Pins returns the pinned messages, newest pin first, at most im.MaxPins
-// (PROTOCOL 6.4).
+// encoded estimates the bytes of a message in JSON, from above for its texts:
+// which characters need an escape is known, and a text of nothing else is six
+// times as long on the wire.
+func encoded(m *im.Message) int {
+	n := 256 + escaped(m.Shown()) + 40*len(m.Mentions) + escaped(m.Key) + escaped(m.Emoji) + escaped(m.Title)
+	for i := range m.Reactions {
+		n += escaped(m.Reactions[i].Emoji) + 40
+	}
+	return n
+}
+
+func escaped(s string) int {
+	n := len(s)
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < ' ':
+			n += 5 // \u0000
+		case c == '"' || c == '\\':
+			n++
+		}
+	}
+	return n
+}
+
+// Pins returns the pinned messages, newest pin first, at most im.MaxPins, fewer
+// if they are long (PROTOCOL 6.4).
 func (c *Chat) Pins(ctx context.Context, actor im.Actor, id im.ConvID) ([]im.Message, error) {
 	cv, _, err := c.open(ctx, actor, id, access.Read)
 	if err != nil {
 		return nil, err
 	}
 	pins, err := c.store.Pins(ctx, cv.key.tenant, id, actor.User, im.MaxPins)
-	return pins, im.Wrap("read the pins of "+string(id), err)
+	return c.fit(pins, false), im.Wrap("read the pins of "+string(id), err)
 }

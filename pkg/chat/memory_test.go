@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -413,5 +414,77 @@ func TestManyInvited(t *testing.T) {
 	}
 	if len(told) != len(cmd.Users) || told["u_ben"] {
 		t.Errorf("%d were told of %d who were invited", len(told), len(cmd.Users))
+	}
+}
+
+// TestPageBytes: pages stay below their bound however long and whatever the texts
+// are, and a client that goes on gets everything.
+func TestPageBytes(t *testing.T) {
+	const bound = 20 << 10
+	w := newWorld(t, func(o *Options) {
+		o.PageBytes = bound
+		o.Limits = func() im.Limits { return im.Limits{TextBytes: 16 << 10} }
+	})
+	ctx, ann := context.Background(), w.actor("ann")
+	id := w.group(im.KindGroup, ann, w.actor("ben"))
+	texts := []string{strings.Repeat("x", 9<<10), strings.Repeat("\x01", 2<<10), strings.Repeat(`"`, 8<<10), "short", strings.Repeat("\x00", 16<<10), "short"}
+	for _, text := range texts {
+		seq := w.send(ann, id, text)
+		w.do(&Command{Op: Pin, Actor: ann, Conv: id, Target: seq, On: true, Key: newKey()})
+	}
+	size := func(entries []im.Message) (n int) {
+		for i := range entries {
+			b, err := json.Marshal(entries[i].Shown())
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(b)
+		}
+		return n
+	}
+	head := im.Seq(2 * len(texts))
+	for after := im.Seq(0); after < head; {
+		p, err := w.chat.History(ctx, ann, HistoryQuery{Conv: id, HasAfter: true, After: after})
+		if err != nil || len(p.Entries) == 0 || p.Entries[0].Seq != after+1 {
+			t.Fatalf("after %d: %d entries, %v", after, len(p.Entries), err)
+		}
+		if n := size(p.Entries); n > bound && len(p.Entries) > 1 {
+			t.Errorf("after %d: %d bytes in %d entries", after, n, len(p.Entries))
+		}
+		after = p.Entries[len(p.Entries)-1].Seq
+	}
+	for before := head + 1; before > 1; {
+		p, err := w.chat.History(ctx, ann, HistoryQuery{Conv: id, HasBefore: true, Before: before})
+		if err != nil || len(p.Entries) == 0 || p.Entries[len(p.Entries)-1].Seq != before-1 {
+			t.Fatalf("before %d: %d entries, %v", before, len(p.Entries), err)
+		}
+		if n := size(p.Entries); n > bound && len(p.Entries) > 1 {
+			t.Errorf("before %d: %d bytes in %d entries", before, n, len(p.Entries))
+		}
+		before = p.Entries[0].Seq
+	}
+	pins, err := w.chat.Pins(ctx, ann, id)
+	if err != nil || len(pins) == 0 || pins[0].Seq != head-1 || size(pins) > bound {
+		t.Errorf("%d pins, %d bytes: %v", len(pins), size(pins), err)
+	}
+	for range 60 {
+		cmd := &Command{Op: Create, Actor: ann, Key: newKey(), Kind: im.KindGroup, Title: strings.Repeat("\x01", im.MaxTitleRunes)}
+		w.do(cmd)
+	}
+	listed := map[im.ConvID]bool{}
+	for cursor := ""; ; {
+		p, err := w.chat.Heads(ctx, ann, HeadsQuery{Cursor: cursor})
+		if err != nil || len(p.Heads) == 0 || len(p.Heads) > 25 {
+			t.Fatalf("%d heads: %v", len(p.Heads), err)
+		}
+		for _, h := range p.Heads {
+			listed[h.ID] = true
+		}
+		if cursor = p.Next; cursor == "" {
+			break
+		}
+	}
+	if len(listed) != 61 {
+		t.Errorf("%d conversations are listed of 61", len(listed))
 	}
 }

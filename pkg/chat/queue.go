@@ -24,7 +24,7 @@ type queue struct {
 	spare  []pending // the slice that take handed out last, empty
 	closed bool
 	limit  int
-	bytes  int // of items
+	bytes  int           // of items
 	wake   chan struct{} // holds one token while items or closed may be new
 }
 
