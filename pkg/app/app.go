@@ -16,9 +16,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -299,7 +301,7 @@ func (a *App) greet() {
 		return
 	}
 	tenants, _ := a.dir.Size()
-	dir := a.config().DataDir
+	dir, tool := a.config().DataDir, toolPath()
 	fmt.Fprintf(a.out, "\nPipit %s is running.\n", Version)
 	for _, x := range addrs {
 		fmt.Fprintf(a.out, "  Address  %s\n", x)
@@ -307,10 +309,30 @@ func (a *App) greet() {
 	fmt.Fprintf(a.out, "  Data     %s\n\n", dir)
 	if tenants == 0 {
 		fmt.Fprintf(a.out, "Next, in another terminal, make an organisation and its first person:\n\n"+
-			"  pipit --data-dir %s tenant add oakhill --name \"Oakhill School\"\n"+
-			"  pipit --data-dir %s user add ann --tenant oakhill --role owner --name \"Ann Lee\"\n\n", dir, dir)
+			"  %[1]s --data-dir %[2]s tenant add oakhill --name \"Oakhill School\"\n"+
+			"  %[1]s --data-dir %[2]s user add ann --tenant oakhill --role owner --name \"Ann Lee\"\n\n", tool, dir)
 	}
-	fmt.Fprintf(a.out, "How it is: pipit --data-dir %s status      Stop it: Ctrl-C\n\n", dir)
+	fmt.Fprintf(a.out, "How it is: %s --data-dir %s status      Stop it: Ctrl-C\n\n", tool, dir)
 }
 
-var _ net.Listener = (*peerListener)(nil)
+// toolPath is how the person at this terminal starts pipit: by name where it is
+// installed, else by the path beside this program.
+func toolPath() string {
+	if _, err := exec.LookPath("pipit"); err == nil {
+		return "pipit"
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "pipit"
+	}
+	path := filepath.Join(filepath.Dir(self), "pipit")
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, path); err == nil && !strings.HasPrefix(rel, "..") {
+			path = rel
+		}
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "pipit"
+	}
+	return path
+}
