@@ -229,6 +229,12 @@ func (c *Chat) fail(err error, took time.Duration) {
 		c.failing = true
 		c.log.Warn("commits fail", "writes", len(b.writes), "took", took, "kind", im.KindOf(err).String(), "err", err)
 	}
+	if im.KindOf(err) != im.Unavailable {
+		// What is in memory may be what was wrong (store.ErrStale): read it again.
+		for _, st := range b.staged {
+			c.convs.remove(st.conv.key)
+		}
+	}
 	alone := im.KindOf(err) != im.Unavailable && len(b.outs) > 1
 	var again []pending
 	for i := b.first; i < len(b.outs); i++ {

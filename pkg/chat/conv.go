@@ -318,6 +318,20 @@ func (ch *cache) evict() {
 	}
 }
 
+// remove drops one conversation, so that it is read again; commit goroutine.
+func (ch *cache) remove(k convKey) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if s := ch.slots[k]; s != nil {
+		delete(ch.slots, k)
+		select {
+		case <-s.ready:
+			ch.drop(s.cv)
+		default:
+		}
+	}
+}
+
 // forget drops a tenant's conversations; commit goroutine.
 func (ch *cache) forget(t im.TenantID) {
 	ch.mu.Lock()

@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -486,5 +487,28 @@ func TestPageBytes(t *testing.T) {
 	}
 	if len(listed) != 61 {
 		t.Errorf("%d conversations are listed of 61", len(listed))
+	}
+}
+
+// TestStale: a log that somebody else wrote to fails once and is read again.
+func TestStale(t *testing.T) {
+	w := newWorld(t)
+	ann := w.actor("ann")
+	id := w.group(im.KindGroup, ann, w.actor("ben"))
+	w.send(ann, id, "x")
+	rec, err := w.store.Conv(context.Background(), tenant, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Head, rec.LastMsg = 2, 2
+	if err := w.store.Append(context.Background(), []*store.Write{{Tenant: tenant, Conv: &rec, PrevHead: 1,
+		Entries: []im.Entry{{Conv: id, Seq: 2, Time: rec.Last, By: "u_ben", Kind: im.EntryMessage, Text: "behind its back"}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.try(&Command{Op: Send, Actor: ann, Conv: id, Key: newKey(), Text: "y"}); !errors.Is(err, store.ErrStale) {
+		t.Fatalf("a stale write: %v", err)
+	}
+	if seq := w.send(ann, id, "y"); seq != 3 {
+		t.Errorf("afterwards: seq %d", seq)
 	}
 }
