@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -23,6 +25,8 @@ const (
 	// A group is closed when it holds this share of what one badger transaction
 	// may hold, or this many jobs.
 	groupJobs = 1024
+	// backlogEvery is how often the committer looks whether badger has caught up.
+	backlogEvery = 5 * time.Millisecond
 )
 
 // job is one write. Who submitted it waits for done; run and taken belong to
@@ -205,6 +209,23 @@ func (s *Store) refuseNow() error {
 		return err
 	}
 	s.checkSpace()
+	// Badger would hold the committer while it makes tables of what was logged,
+	// for good if a full disk holds those. So the store waits itself, where it
+	// can still refuse. It has no event for that.
+	for s.refusal() == nil && s.wal.backlog() >= memTables {
+		time.Sleep(backlogEvery)
+		s.checkSpace()
+	}
+	if err := s.refusal(); err != nil {
+		return err
+	}
+	if err := s.wal.ready(); err != nil {
+		if !errors.Is(err, unix.ENOSPC) {
+			s.failStop(err, s.ts.Load()+1)
+			return s.refusal()
+		}
+		s.setState(store.Full, fullReason)
+	}
 	return s.refusal()
 }
 
@@ -284,7 +305,7 @@ func (s *Store) publish(ts uint64, jobs []*job) bool {
 // flush hands one transaction to badger, which writes it to its log. It is not
 // durable yet.
 func (s *Store) flush(ts uint64, puts []put) error {
-	if err := s.wal.ready(); err != nil {
+	if err := s.wal.ready(); err != nil { // of a second piece; the first found it ready
 		return err
 	}
 	txn := s.db.NewTransactionAt(ts-1, true)

@@ -72,7 +72,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		opt: o, log: o.Log, mono: o.Mono, lock: lock,
-		failed: make(chan struct{}), letGo: make(chan struct{}),
+		failed: make(chan struct{}),
 		queue: make(chan *job, queueJobs), quit: make(chan struct{}), drained: make(chan struct{}),
 	}
 	s.spaces.m = map[im.TenantID]space{}
@@ -147,7 +147,13 @@ func noRoom(dir string, cause error) *OpenError {
 	return cannotOpen(NoRoom, cause, "The disk that holds %s is full: delete something else from it, then start again.", dir)
 }
 
-// badgerOptions are sized for a Pi; DESIGN.md has the figures behind them.
+// memTables is how many full memtables may wait to become tables.
+const memTables = 2
+
+// levelZeroStall is how many tables level 0 may have.
+const levelZeroStall = 8
+
+// badger's options are sized for a Pi; DESIGN.md has the figures behind them.
 func (o *Options) badger(log *badgerLog) badger.Options {
 	b := badger.DefaultOptions(o.Dir)
 	b.BypassLockGuard = true // the store has its own lock, taken before anything is looked at
@@ -158,12 +164,13 @@ func (o *Options) badger(log *badgerLog) badger.Options {
 	b.DetectConflicts = false
 	b.NumVersionsToKeep = 1
 	b.MemTableSize = o.MemTableBytes
-	b.NumMemtables = 2
+	b.NumMemtables = memTables
 	b.BlockCacheSize = o.CacheBytes
 	b.IndexCacheSize = 0 // indexes are used where they are mapped
 	b.Compression = options.Snappy
 	b.ChecksumVerificationMode = options.OnBlockRead
 	b.NumCompactors = 2
+	b.NumLevelZeroTables, b.NumLevelZeroTablesStall = 4, levelZeroStall // bounds what one compaction may need
 	b.NumGoroutines = 1
 	b.ValueLogFileSize = 1 << 20
 	b.ValueThreshold = min(1<<20, o.MemTableBytes*15/100) // all values in the LSM
@@ -218,7 +225,7 @@ func (s *Store) openFiles() error {
 	s.maxBytes = int(db.MaxBatchSize() * 9 / 10)
 	s.maxPuts = int(db.MaxBatchCount() * 9 / 10)
 	if !o.ReadOnly {
-		s.wal = wal{dir: o.Dir, blocks: o.MemTableBytes * 3 / 2, noSync: o.NoSync, syncFault: o.syncFault}
+		s.wal = wal{dir: o.Dir, blocks: o.MemTableBytes * walBlocks / 2, noSync: o.NoSync, syncFault: o.syncFault}
 		if err := s.wal.open(); err != nil {
 			err = errors.Join(err, s.wal.close(), db.Close())
 			if errors.Is(err, unix.ENOSPC) {
@@ -240,9 +247,8 @@ func needsRecover(dir string) *OpenError {
 
 // makeRoom gives the reserve up if badger could not open without it.
 func (s *Store) makeRoom(need int64) error {
-	// What the last run logged becomes a table, and a new log and a spare one
-	// get their blocks.
-	need += 3*s.opt.MemTableBytes + 1<<20
+	// What the last run logged becomes a table, and a new log gets its blocks.
+	need += s.opt.MemTableBytes*walBlocks/2 + 1<<20
 	free, err := s.free()
 	if err != nil {
 		return cannotOpen(NotWritable, err, "The data directory %s cannot be looked at.", s.opt.Dir)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,8 +49,14 @@ func freeBytes(dir string) (int64, error) {
 	if err := ignoringEINTR(func() error { return unix.Statfs(dir, &st) }); err != nil {
 		return 0, fmt.Errorf("statfs %s: %w", dir, err)
 	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
+	blocks := st.Bavail
+	if os.Geteuid() == 0 {
+		blocks = st.Bfree // root may use what is set aside for it
+	}
+	return int64(blocks) * int64(st.Bsize), nil
 }
+
+const fullReason = "the storage is full; nothing can be written until there is room again"
 
 // checkSpace goes between Writable and Full. Coming back needs an eighth more
 // than leaving, so that the store does not flutter at the mark. It is called
@@ -63,7 +70,7 @@ func (s *Store) checkSpace() {
 	s.freeBytes.Store(free)
 	switch full := s.state.Load().state == store.Full; {
 	case !full && free < s.opt.LowWaterBytes:
-		s.setState(store.Full, "the storage is full; nothing can be written until there is room again")
+		s.setState(store.Full, fullReason)
 	case full && free >= s.opt.LowWaterBytes+s.opt.LowWaterBytes/8:
 		s.setState(store.Writable, "")
 	}
@@ -123,7 +130,7 @@ func (s *Store) keepReserve() {
 	}
 	have := reserveSize(s.opt.Dir)
 	s.reserve.Store(have)
-	if have >= s.opt.ReserveBytes {
+	if have >= s.opt.ReserveBytes || s.flushing() {
 		return
 	}
 	free, err := s.free()
@@ -135,7 +142,7 @@ func (s *Store) keepReserve() {
 		if s.state.Load().state != store.Full {
 			return
 		}
-		want = min(want, have+free-s.opt.MemTableBytes/2)
+		want = min(want, have+free-1<<20)
 	}
 	if want <= have || want < s.opt.MemTableBytes {
 		return
@@ -144,6 +151,19 @@ func (s *Store) keepReserve() {
 		s.log.Warn("could not make the reserve file", "cause", err)
 	}
 	s.reserve.Store(reserveSize(s.opt.Dir))
+}
+
+// flushing reports whether badger still has to make tables of logs: what is
+// free is for those first.
+func (s *Store) flushing() bool {
+	fids, err := walFiles(s.opt.Dir)
+	n := 0
+	for _, fid := range fids {
+		if fi, err := os.Stat(s.wal.path(fid)); err == nil && fi.Size() > 0 {
+			n++
+		}
+	}
+	return err != nil || n > 1
 }
 
 func makeReserve(dir string, size int64) error {
@@ -174,25 +194,50 @@ func dropReserve(dir string) error {
 	return err
 }
 
-// tableRoom is what must be free before a compaction may write a table; it
-// waits otherwise, since writing it without room would be a SIGBUS.
-func (s *Store) tableRoom() int64 { return s.opt.LowWaterBytes / 4 }
+// gate holds compactions back while there is too little room for what they are
+// about to write: a table written without room is a SIGBUS. Above the low-water
+// mark, which has room for any compaction, it is open; below, it lets one table
+// through at a time.
+type gate struct {
+	mu  sync.Mutex // held by who is let through next
+	let time.Time  // when one was let through last
+}
 
-// waitForRoom holds a compaction back while there is too little room for what
-// it is about to write.
+const gateEvery = 100 * time.Millisecond
+
+// waitForRoom is called on badger's goroutines, right before one writes a
+// compacted table.
 func (s *Store) waitForRoom() {
+	if free, err := s.free(); err != nil || free >= s.opt.LowWaterBytes {
+		return
+	}
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
 	for {
 		free, err := s.free()
-		if err != nil || free >= s.tableRoom() {
+		if err != nil || free >= s.opt.LowWaterBytes || free >= s.tableRoom()-reserveSize(s.opt.Dir) && time.Since(s.gate.let) >= gateEvery && s.landed() {
+			s.gate.let = time.Now()
 			return
 		}
 		s.checkSpace()
-		timer := time.NewTimer(keepEveryFull)
-		select {
-		case <-timer.C:
-		case <-s.letGo: // Close made room, or gave up on closing badger
-			timer.Stop()
-			return
+		time.Sleep(gateEvery) // a disk's room has no event to wait for
+	}
+}
+
+// tableRoom is what must be free for one table, which may be all of level 0, and
+// for the reserve, which goes first.
+func (s *Store) tableRoom() int64 {
+	return levelZeroStall*s.opt.MemTableBytes + 4<<20 + s.opt.ReserveBytes
+}
+
+// landed reports whether all tables that were let through have their blocks.
+func (s *Store) landed() bool {
+	names, err := tables(s.opt.Dir)
+	for _, n := range names {
+		var st unix.Stat_t
+		if unix.Stat(n, &st) == nil && st.Blocks*512 < st.Size {
+			return false
 		}
 	}
+	return err == nil
 }

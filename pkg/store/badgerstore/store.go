@@ -39,8 +39,8 @@ type Options struct {
 
 	MemTableBytes int64 // 8 MiB; 2 MiB at least. Two to three are in memory
 	CacheBytes    int64 // 8 MiB; of decompressed blocks
-	LowWaterBytes int64 // 8 memtables + 32 MiB; with less free, writes are refused
-	ReserveBytes  int64 // 4 memtables; negative: no reserve file
+	LowWaterBytes int64 // 12 memtables + 32 MiB; with less free, writes are refused
+	ReserveBytes  int64 // 5 memtables; negative: no reserve file
 
 	// ScrubInterval is how long one slow reading of everything takes at least;
 	// 0: seven days, negative: never.
@@ -73,8 +73,8 @@ func (o *Options) defaults() error {
 	}
 	def(&o.MemTableBytes, 8<<20)
 	def(&o.CacheBytes, 8<<20)
-	def(&o.LowWaterBytes, 8*o.MemTableBytes+32<<20)
-	def(&o.ReserveBytes, 4*o.MemTableBytes)
+	def(&o.LowWaterBytes, 12*o.MemTableBytes+32<<20)
+	def(&o.ReserveBytes, 5*o.MemTableBytes)
 	o.ReserveBytes = max(o.ReserveBytes, 0)
 	if o.ScrubInterval == 0 {
 		o.ScrubInterval = 7 * 24 * time.Hour
@@ -127,7 +127,7 @@ type Store struct {
 	quit    chan struct{}  // closed by Close
 	drained chan struct{}  // closed when the committer ended
 	running sync.WaitGroup // keeper and scrubber
-	letGo   chan struct{}  // closed when compactions that wait for room must go on
+	gate    gate
 	closing sync.Once
 	closeOK error
 
@@ -139,10 +139,9 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // Close ends everything and lets go of the directory. Writes that wait are
-// refused, reads under way are waited for. A store that failed, or that has no
-// room for what badger writes at its end, is left as a power cut would leave
-// it: all that was acknowledged is there; the directory stays locked until the
-// process ends.
+// refused, reads under way are waited for. A store that failed or is full is
+// left as a power cut would leave it, since badger writes at its end: all that
+// was acknowledged is there; the directory stays locked until the process ends.
 func (s *Store) Close() error {
 	s.closing.Do(func() { s.closeOK = s.close() })
 	return s.closeOK
@@ -162,16 +161,9 @@ func (s *Store) close() error {
 	if s.opt.ReadOnly {
 		return errors.Join(s.db.Close(), s.lock.Close())
 	}
-	leave := s.state.Load().state == store.Failed
-	if free, err := s.free(); !leave && err == nil && free < s.tableRoom() {
-		err = dropReserve(s.opt.Dir)
-		free, _ = s.free()
-		leave = err != nil || free < 2*s.opt.MemTableBytes
-	}
-	if leave {
+	if s.checkSpace(); s.refusal() != nil {
 		s.log.Warn("the store is left without closing its files")
 		return nil
 	}
-	close(s.letGo)
 	return errors.Join(s.db.Close(), s.wal.close(), syncDir(s.opt.Dir), s.lock.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,12 +33,18 @@ type wal struct {
 	cur    *os.File // what badger logs into now
 	fid    int
 	next   *os.File // made beforehand, or nil
+	old    []int    // logs that badger may still have to make tables of
 	sparse bool     // the file system cannot give blocks beforehand
 	// syncFault, in tests, answers in place of the disk.
 	syncFault func() error
 }
 
 const walExt = ".mem"
+
+// walBlocks is how many half memtables a log is given blocks for: badger goes on
+// to the next one when the log is as long as the memtable may be big, before
+// the transaction that is to come.
+const walBlocks = 3
 
 func (w *wal) path(fid int) string { return filepath.Join(w.dir, fmt.Sprintf("%05d%s", fid, walExt)) }
 
@@ -59,16 +66,12 @@ func (w *wal) open() error {
 	if err != nil || len(fids) == 0 {
 		return fmt.Errorf("badger has no log file: %w", err)
 	}
-	for _, fid := range fids {
-		w.fid = max(w.fid, fid)
-	}
+	w.fid = slices.Max(fids)
+	w.old = slices.DeleteFunc(fids, func(fid int) bool { return fid == w.fid })
 	if w.cur, err = os.OpenFile(w.path(w.fid), os.O_RDWR, 0); err != nil {
 		return err
 	}
-	if err := w.allocate(w.cur); err != nil {
-		return err
-	}
-	return w.ready()
+	return w.allocate(w.cur)
 }
 
 // allocate gives f its blocks without changing its size.
@@ -121,8 +124,18 @@ func (w *wal) follow() error {
 	}
 	err = w.cur.Close() // all in it was synced
 	w.cur, w.next = w.next, nil
+	w.old = append(w.old, w.fid)
 	w.fid++
 	return err
+}
+
+// backlog returns how many logs badger still has to make tables of.
+func (w *wal) backlog() int {
+	w.old = slices.DeleteFunc(w.old, func(fid int) bool {
+		_, err := os.Stat(w.path(fid))
+		return errors.Is(err, os.ErrNotExist)
+	})
+	return len(w.old)
 }
 
 // sync makes what was logged durable.
