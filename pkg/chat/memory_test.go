@@ -248,7 +248,12 @@ func cacheBound(t *testing.T) {
 		}
 	}
 	check("after reading")
-	// What is counted for each conversation is what it takes, also over evictions.
+	w.checkCount()
+}
+
+// checkCount: what is counted for all is what each conversation takes.
+func (w *world) checkCount() {
+	w.t.Helper()
 	w.chat.convs.mu.Lock()
 	defer w.chat.convs.mu.Unlock()
 	var sum int64
@@ -256,7 +261,7 @@ func cacheBound(t *testing.T) {
 		sum += s.cv.bytes
 	}
 	if sum != w.chat.convs.bytes.Load() {
-		t.Errorf("counts %d bytes, has %d", w.chat.convs.bytes.Load(), sum)
+		w.t.Errorf("counts %d bytes, has %d", w.chat.convs.bytes.Load(), sum)
 	}
 }
 
