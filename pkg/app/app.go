@@ -135,6 +135,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	if a.chat, err = chat.New(chat.Options{
 		Store: a.store, Bus: a.bus, Users: a.dir, Now: a.store.Now, Limits: a.limits, Log: o.Log,
+		PageBytes: cfg.Limits.OutputBytes / 2, // what a client asks for must fit into what may wait for it
 	}); err != nil {
 		return nil, err
 	}
