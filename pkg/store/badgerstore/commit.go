@@ -328,9 +328,10 @@ func (s *Store) flush(ts uint64, puts []put) error {
 // What was written of the failed commit is cut off the log again, so that no
 // restart brings back what was refused.
 func (s *Store) failStop(cause error, from uint64) {
-	s.setState(store.Failed, "writing to the storage failed; the server must be restarted, and the card or disk checked")
-	s.log.Error("store failed: a write or flush did not succeed", "cause", cause)
+	// Cut first: who is refused shall not meet the write again after a restart.
 	if err := s.wal.cut(from); err != nil {
 		s.log.Error("store failed: could not cut off the failed write", "cause", err)
 	}
+	s.log.Error("store failed: a write or flush did not succeed", "cause", cause)
+	s.setState(store.Failed, "writing to the storage failed; the server must be restarted, and the card or disk checked")
 }

@@ -73,7 +73,7 @@ func Open(o Options) (*Store, error) {
 	s := &Store{
 		opt: o, log: o.Log, mono: o.Mono, lock: lock,
 		failed: make(chan struct{}),
-		queue: make(chan *job, queueJobs), quit: make(chan struct{}), drained: make(chan struct{}),
+		queue:  make(chan *job, queueJobs), quit: make(chan struct{}), drained: make(chan struct{}),
 	}
 	s.spaces.m = map[im.TenantID]space{}
 	s.clock.wall, s.clock.mono = o.Wall, o.Mono
@@ -403,6 +403,7 @@ func (l *badgerLog) Infof(format string, args ...any)    { l.say(slog.LevelDebug
 
 func (l *badgerLog) Debugf(format string, args ...any) {
 	if strings.HasPrefix(format, compactionNote) {
+		l.store.gate.seen.Add(1)
 		l.store.waitForRoom()
 	}
 }

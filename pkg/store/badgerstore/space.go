@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -201,6 +202,8 @@ func dropReserve(dir string) error {
 type gate struct {
 	mu  sync.Mutex // held by who is let through next
 	let time.Time  // when one was let through last
+	// seen counts the tables that came to the gate.
+	seen atomic.Uint64
 }
 
 const gateEvery = 100 * time.Millisecond

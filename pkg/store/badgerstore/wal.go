@@ -46,7 +46,7 @@ const walExt = ".mem"
 // the transaction that is to come.
 const walBlocks = 3
 
-func (w *wal) path(fid int) string { return filepath.Join(w.dir, fmt.Sprintf("%05d%s", fid, walExt)) }
+func (w wal) path(fid int) string { return filepath.Join(w.dir, fmt.Sprintf("%05d%s", fid, walExt)) }
 
 // walFiles returns the numbers of the log files in dir, rising.
 func walFiles(dir string) ([]int, error) {
