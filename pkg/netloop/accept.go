@@ -131,10 +131,15 @@ func (ln *listener) accepted(fd int, sa unix.Sockaddr) {
 		return
 	}
 	if !l.Post(func() { l.adopt(fd, remote, ln.tls) }) {
-		l.n.conns.Add(-1)
-		_ = unix.Close(fd)
-		s.admit.leave(remote.Addr())
+		l.orphan(fd, remote)
 	}
+}
+
+// orphan closes a socket that its loop, stopped by now, did not take.
+func (l *Loop) orphan(fd int, remote netip.AddrPort) {
+	l.n.conns.Add(-1)
+	_ = unix.Close(fd)
+	l.s.admit.leave(remote.Addr())
 }
 
 // fewest is the loop with the fewest connections.
@@ -148,8 +153,9 @@ func (s *Server) fewest() *Loop {
 	return best
 }
 
-// adopt makes an admitted socket, counted in l.n.conns, a connection of this loop.
-func (l *Loop) adopt(fd int, remote netip.AddrPort, wantTLS bool) {
+// adopt makes an admitted socket, counted in l.n.conns, a connection of this loop. It
+// answers nil if that failed, and the socket is closed.
+func (l *Loop) adopt(fd int, remote netip.AddrPort, wantTLS bool) *Conn {
 	c := &Conn{loop: l, fd: -1, ip: remote.Addr().As16(), port: remote.Port(), wantTLS: wantTLS}
 	c.timer.owner = c
 	c.index = int32(len(l.conns))
@@ -157,16 +163,17 @@ func (l *Loop) adopt(fd int, remote netip.AddrPort, wantTLS bool) {
 	if l.stopping {
 		_ = unix.Close(fd)
 		c.destroy()
-		return
+		return nil
 	}
 	if err := c.register(fd); err != nil {
 		l.s.log.Error("epoll add", "loop", l.id, "err", err)
 		_ = unix.Close(fd)
 		c.destroy()
-		return
+		return nil
 	}
 	c.mark = l.after(l.s.cfg.FirstByteTimeout)
 	c.rearm()
+	return c
 }
 
 func addrPort(sa unix.Sockaddr) (netip.AddrPort, bool) {

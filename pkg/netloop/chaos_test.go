@@ -17,8 +17,7 @@ func TestHostileNeighbours(t *testing.T) {
 	const honest, rounds, hostile = 8, 150, 6
 	s, conf := startTLS(t, Config{
 		Handler:        echo{},
-		MaxOutputBytes: 64 << 10, FirstByteTimeout: 200 * time.Millisecond, HeaderTimeout: 200 * time.Millisecond,
-		HandshakeTimeout: time.Second, MaxConnsPerAddr: 200,
+		MaxOutputBytes: 64 << 10, MaxConnsPerAddr: 200,
 	})
 	var stop atomic.Bool
 	var bad sync.WaitGroup

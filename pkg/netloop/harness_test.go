@@ -105,7 +105,7 @@ func startServer(t testing.TB, cfg Config) *testServer {
 		cfg.Loops = 2
 	}
 	if cfg.Linger == 0 {
-		cfg.Linger = 300 * time.Millisecond
+		cfg.Linger = time.Second
 	}
 	s, err := New(cfg)
 	if err != nil {

@@ -1,7 +1,10 @@
 package netloop
 
 import (
+	"bytes"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -107,7 +110,7 @@ func (c *Conn) handOver(p []byte) {
 		conn = &plainHanded{TCPConn: nc, handedConn: handed}
 	} else {
 		c.tls.wire.block(nc)
-		conn = &tlsHanded{Conn: c.tls.conn, handedConn: handed}
+		conn = &tlsHanded{Conn: c.tls.conn, wire: c.tls.wire, handedConn: handed}
 	}
 	c.forget()
 	if s.http.offer(conn) {
@@ -190,6 +193,7 @@ func (c *plainHanded) Close() error {
 // tlsHanded is a TLS connection. Its ConnectionState makes net/http fill Request.TLS.
 type tlsHanded struct {
 	*tls.Conn
+	wire *tlsWire
 	handedConn
 }
 
@@ -203,4 +207,81 @@ func (c *tlsHanded) Read(p []byte) (int, error) {
 func (c *tlsHanded) Close() error {
 	defer c.release()
 	return c.Conn.Close()
+}
+
+// TakeBack gives a connection that net/http has back to the loops, with the request
+// that it is in. It is for upgrades of WSPath that come on a kept-alive connection: a
+// proxy may reuse one that served plain HTTP before. The loop then sees the request as
+// if it had come first, and answers it: 101 or what refuses it. On an error, nothing was
+// done, and the caller answers. Call it from an http.Handler, and return.
+func (s *Server) TakeBack(w http.ResponseWriter, r *http.Request) error {
+	if r.ProtoMajor != 1 || r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		return errors.New("netloop: a WebSocket upgrade is a request of HTTP/1.1 without a body")
+	}
+	var head bytes.Buffer
+	fmt.Fprintf(&head, "%s %s %s\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Proto, r.Host)
+	if err := r.Header.Write(&head); err != nil {
+		return fmt.Errorf("netloop: write the request anew: %w", err)
+	}
+	head.WriteString("\r\n")
+	nc, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return fmt.Errorf("netloop: take the connection: %w", err)
+	}
+	if n := buffered.Reader.Buffered(); n > 0 {
+		behind, _ := buffered.Reader.Peek(n) // cannot fail: they are buffered
+		head.Write(behind)
+	}
+	s.takeBack(nc, head.Bytes())
+	return nil
+}
+
+func (s *Server) takeBack(nc net.Conn, p []byte) {
+	var layer *tlsLayer
+	var tcp *net.TCPConn
+	switch c := nc.(type) {
+	case *plainHanded:
+		tcp, p = c.TCPConn, append(p, c.prefix...)
+	case *tlsHanded:
+		tcp, p = c.wire.nc.(*net.TCPConn), append(p, c.prefix...)
+		layer = &tlsLayer{conn: c.Conn, wire: c.wire}
+	default: // a connection that did not come from HTTP()
+		_ = nc.Close()
+		return
+	}
+	fd := -1
+	raw, err := tcp.SyscallConn()
+	if err == nil {
+		fd, err = dupRaw(raw)
+	}
+	if err != nil {
+		s.log.Error("take a connection back from net/http", "err", err)
+		_ = nc.Close()
+		return
+	}
+	remote := tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
+	_ = tcp.Close() // not nc: the connection goes on being counted
+	l := s.fewest()
+	l.n.conns.Add(1)
+	if !l.Post(func() {
+		if c := l.adopt(fd, remote, false); c != nil {
+			c.resume(layer, p)
+		}
+	}) {
+		l.orphan(fd, remote)
+	}
+}
+
+// resume goes on with a connection that came back, where it was.
+func (c *Conn) resume(layer *tlsLayer, p []byte) {
+	if layer == nil {
+		c.headInput(p)
+		return
+	}
+	layer.wire.nc, layer.wire.c = nil, c
+	c.tls = layer
+	c.headInput(p)
+	if c.tls == layer {
+		layer.pump(c) // it may have read on
+	}
 }

@@ -228,29 +228,34 @@ func TestPingFlood(t *testing.T) {
 // TestWriteStall: output that makes no progress for three heartbeats ends the
 // connection, though the client still talks.
 func TestWriteStall(t *testing.T) {
-	s := startServer(t, Config{Heartbeat: 40 * time.Millisecond, MaxOutputBytes: 1 << 30})
+	s := startServer(t, Config{Heartbeat: time.Hour, MaxOutputBytes: 1 << 30})
 	c := s.open()
 	conn := s.rec.waitOpen(t)
 	onLoop(t, conn.Loop(), func() { conn.Write(AppendTextFrame(nil, make([]byte, 16<<20))) })
-	pong := clientFrame(0x8a, "")
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case e := <-s.rec.closed:
-			if e.code != closeAbnormal || e.cause != "output made no progress" {
-				t.Errorf("closed with %d %q", e.code, e.cause)
-			}
-			if n := s.Stats().TimeoutWrite; n != 1 {
-				t.Errorf("%d counted", n)
-			}
-			return
-		case <-tick.C:
-			_, _ = c.Write(pong)
-		case <-time.After(patience):
-			t.Fatal("still open")
-		}
+	// pass lets the clock of the queue go on, but not that of the input.
+	pass := func(d time.Duration) (due int64) {
+		onLoop(t, conn.Loop(), func() {
+			now := conn.loop.tick()
+			conn.mark, conn.out.progress = now, now-ticks(d)
+			due = conn.nextDeadline() - now
+			conn.expire(now)
+		})
+		return due
 	}
+	if due := pass(179 * time.Minute); due != ticks(time.Minute) {
+		t.Errorf("due in %d ticks", due)
+	}
+	if n := len(s.rec.closed); n != 0 {
+		t.Fatal("closed too early")
+	}
+	pass(3 * time.Hour)
+	if e := s.rec.waitClosed(t); e.code != closeAbnormal || e.cause != "output made no progress" {
+		t.Errorf("closed with %d %q", e.code, e.cause)
+	}
+	if n := s.Stats().TimeoutWrite; n != 1 {
+		t.Errorf("%d counted", n)
+	}
+	c.Close()
 }
 
 // TestEarlyFlush: a turn that gathers without end writes in between, and keeps order.

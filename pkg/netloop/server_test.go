@@ -220,47 +220,92 @@ func TestCloseAfter(t *testing.T) {
 	}
 }
 
-// TestHeartbeat: a silent client is pinged; it stays while it answers, and is cut off
-// when it does not (PROTOCOL 3.8).
+// TestHeartbeat: a silent client is pinged after each heartbeat; it stays when it
+// answers, and is cut off after three without a word (PROTOCOL 3.8).
 func TestHeartbeat(t *testing.T) {
-	s := startServer(t, Config{Heartbeat: 40 * time.Millisecond})
-	start := time.Now()
+	s := startServer(t, Config{Heartbeat: time.Hour})
 	c := s.open()
-	for range 5 {
-		if f := c.frame(); f.Header.OpCode != ws.OpPing {
-			t.Fatalf("got %v", f.Header.OpCode)
+	conn := s.rec.waitOpen(t)
+	// pass lets the clock of this connection go on, as if that long had passed since
+	// the last byte, and tells how many pings are unanswered then.
+	pass := func(d time.Duration) (pings uint8) {
+		onLoop(t, conn.Loop(), func() {
+			conn.mark = conn.loop.tick() - ticks(d)
+			conn.expire(conn.loop.tick())
+			pings = conn.pings
+		})
+		return pings
+	}
+	for i, step := range []struct {
+		silent time.Duration
+		pings  uint8
+	}{{59 * time.Minute, 0}, {time.Hour, 1}, {119 * time.Minute, 1}, {2 * time.Hour, 2}, {179 * time.Minute, 2}} {
+		if got := pass(step.silent); got != step.pings {
+			t.Errorf("step %d: %d pings, want %d", i, got, step.pings)
 		}
-		c.send(string(clientFrame(0x8a, "")))
-	}
-	if n := s.Stats().TimeoutHeartbeat; n != 0 {
-		t.Fatal("a client that answers was cut off")
-	}
-	if d := time.Since(start); d < 5*39*time.Millisecond { // ticks are whole milliseconds
-		t.Errorf("five pings within %v", d)
 	}
 	for range 2 {
-		if f := c.frame(); f.Header.OpCode != ws.OpPing {
-			t.Fatalf("got %v", f.Header.OpCode)
+		if f := c.frame(); f.Header.OpCode != ws.OpPing || len(f.Payload) != 0 {
+			t.Errorf("got %v %q", f.Header.OpCode, f.Payload)
 		}
 	}
-	c.expectEOF()
+	c.send(string(clientFrame(0x8a, "")))
+	eventually(t, "the answer to count", func() (ok bool) {
+		onLoop(t, conn.Loop(), func() { ok = conn.pings == 0 && conn.loop.tick()-conn.mark < ticks(time.Minute) })
+		return ok
+	})
+	pass(3 * time.Hour)
 	if e := s.rec.waitClosed(t); e.code != closeAbnormal || e.cause != "heartbeat" {
 		t.Errorf("closed with %d %q", e.code, e.cause)
+	}
+	c.expectEOF()
+	if n := s.Stats().TimeoutHeartbeat; n != 1 {
+		t.Errorf("%d counted", n)
+	}
+}
+
+// TestHeartbeatByTheClock: the same by real timers.
+func TestHeartbeatByTheClock(t *testing.T) {
+	const beat = 20 * time.Millisecond
+	s := startServer(t, Config{Heartbeat: beat})
+	start := time.Now()
+	c := s.open()
+	if e := s.rec.waitClosed(t); e.cause != "heartbeat" {
+		t.Errorf("closed with %d %q", e.code, e.cause)
+	}
+	if d := time.Since(start); d < 3*(beat-time.Millisecond) {
+		t.Errorf("closed after %v", d)
+	}
+	for {
+		f, err := readServerFrame(c.br)
+		if err == io.EOF {
+			break
+		}
+		if err != nil || f.Header.OpCode != ws.OpPing {
+			t.Fatalf("got %v %v", f.Header.OpCode, err)
+		}
 	}
 }
 
 func TestSlowFirstBytes(t *testing.T) {
-	s := startServer(t, Config{FirstByteTimeout: 50 * time.Millisecond, HeaderTimeout: 50 * time.Millisecond})
-	silent := s.dial()
-	slow := s.dial()
-	slow.send("GET /v1/ws HT")
-	silent.expectEOF()
-	slow.expectEOF()
-	c := s.open() // the deadline of the head is not one of the session
-	if st := s.Stats(); st.TimeoutFirstByte != 1 || st.TimeoutHead != 1 {
+	s := startServer(t, Config{FirstByteTimeout: 30 * time.Millisecond})
+	s.dial().expectEOF()
+	eventually(t, "it to be gone", func() bool { return s.Stats().Open == 0 })
+	if st := s.Stats(); st.TimeoutFirstByte != 1 || st.TimeoutHead != 0 {
 		t.Errorf("timeouts %d, %d", st.TimeoutFirstByte, st.TimeoutHead)
 	}
-	eventually(t, "the slow ones to be gone", func() bool { return s.Stats().Open == 1 })
+}
+
+func TestSlowHead(t *testing.T) {
+	s := startServer(t, Config{HeaderTimeout: 30 * time.Millisecond})
+	c := s.open() // the deadline of the head is not one of the session
+	slow := s.dial()
+	slow.send("GET /v1/ws HT")
+	slow.expectEOF()
+	eventually(t, "it to be gone", func() bool { return s.Stats().Open == 1 })
+	if st := s.Stats(); st.TimeoutFirstByte != 0 || st.TimeoutHead != 1 {
+		t.Errorf("timeouts %d, %d", st.TimeoutFirstByte, st.TimeoutHead)
+	}
 	c.send(string(text("x")))
 	c.expectText("x")
 }
@@ -346,6 +391,78 @@ func TestHandedConn(t *testing.T) {
 	}
 	if n := s.Stats().Open; n != 0 {
 		t.Errorf("%d open", n)
+	}
+}
+
+// TestTakeBack: an upgrade on a connection that served plain HTTP before, as a proxy
+// sends it, over TLS too; frames that share its segment are not lost.
+func TestTakeBack(t *testing.T) {
+	s, conf := startTLS(t, Config{Upgrade: func(r *Request) error {
+		if r.Host != "box.local" || r.RawQuery != "a=b" || r.Cookie != "k=v" || r.UserAgent != "" || !r.Remote.IsValid() {
+			t.Errorf("request %+v", r)
+		}
+		r.Data = r.TLS
+		return nil
+	}})
+	serveHTTP(t, s, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/ws" {
+			if err := s.TakeBack(w, r); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+			}
+			return
+		}
+		_, _ = io.WriteString(w, "plain")
+	})
+	conf.DynamicRecordSizingDisabled = true // so that a record is more than net/http's buffer
+	for _, overTLS := range []bool{false, true} {
+		var c *client
+		if overTLS {
+			c = s.dialTLS(conf, nil)
+		} else {
+			c = s.dial()
+		}
+		get := func(head, status, body string) {
+			t.Helper()
+			c.send(head)
+			r, err := http.ReadResponse(c.br, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, _ := io.ReadAll(r.Body); r.Status != status || !strings.Contains(string(b), body) {
+				t.Errorf("got %s %q", r.Status, b)
+			}
+		}
+		get("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK", "plain")
+		get(with("Content-Length: 1")+"x", "400 Bad Request", "without a body")
+		c.send(with("Cookie: k=v") + string(text(bigText(10_000))))
+		c.upgraded()
+		c.expectText(bigText(10_000))
+		c.send(string(text(bigText(30_000))))
+		c.expectText(bigText(30_000))
+		conn := s.rec.waitOpen(t)
+		onLoop(t, conn.Loop(), func() {
+			if conn.Data() != overTLS || conn.Remote().String() != c.LocalAddr().String() {
+				t.Errorf("TLS %v, remote %v", conn.Data(), conn.Remote())
+			}
+			conn.Close(4000, "done")
+		})
+		c.expectClose(4000, "done")
+
+		// What the loop refuses, it answers.
+		if overTLS {
+			c = s.dialTLS(conf, nil)
+		} else {
+			c = s.dial()
+		}
+		get("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK", "plain")
+		get(strings.Replace(upgradeHead, "pipit.v1", "other", 1), "400 Bad Request", "the subprotocol is not offered")
+		c.expectEOF()
+	}
+	eventually(t, "no connection to be left", func() bool { return s.Stats().Open == 0 })
+	for _, l := range s.Stats().Loops {
+		if l.Conns != 0 {
+			t.Errorf("%d connections counted", l.Conns)
+		}
 	}
 }
 
