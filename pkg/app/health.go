@@ -6,6 +6,7 @@ import (
 	"log"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -217,7 +218,20 @@ func (a *App) expireSignIns(ctx context.Context) {
 // ours.
 func quietLog(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelDebug) }
 
-// Tune sets what holds for the whole process: the collector runs at half the
-// usual growth, because a Pi has little memory and the server makes little
-// garbage.
-func Tune() { debug.SetGCPercent(50) }
+// Tune sets what holds for the whole process.
+//
+// The collector runs at half the usual growth, because a Pi has little memory
+// and the server makes little garbage.
+//
+// Twice as many of Go's processors as the machine has: each event loop sits in
+// epoll_wait, and the committer in fdatasync, and the runtime counts a processor
+// as taken all that time. With as many as there are cores nobody else could run
+// until the runtime's monitor thread takes one back, for which it wakes every 50
+// µs: that thread alone used 40 % of the server's time at 200 messages a second
+// (tests/load/RESULTS.md). GOMAXPROCS, where somebody set it, wins.
+func Tune() {
+	debug.SetGCPercent(50)
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
+	}
+}
