@@ -61,7 +61,7 @@ func run() int {
 	context.AfterFunc(ctx, stop)
 	if err := a.Run(ctx, reload); err != nil {
 		log.Error("stopped", "error", err)
-		return 1
+		return codeOf(err)
 	}
 	log.Info("stopped")
 	return 0
@@ -70,6 +70,11 @@ func run() int {
 // fail prints why the server does not run and returns the exit code.
 func fail(err error) int {
 	fmt.Fprintln(os.Stderr, "pipitd: "+err.Error())
+	return codeOf(err)
+}
+
+// codeOf is the one table from errors to exit codes.
+func codeOf(err error) int {
 	var cfg *config.Error
 	var store *app.StoreError
 	var addr *app.AddressError

@@ -85,12 +85,13 @@ type App struct {
 	admin     *http.Server
 	scrape    *http.Server
 	wait      sync.WaitGroup // the servers' goroutines
+	failed    chan error     // why the process must end, from whoever noticed first
 }
 
 // New opens the server: sockets answer "starting" first, then the store, then
 // everything above it. On an error all that was opened is closed again.
 func New(ctx context.Context, o Options) (_ *App, err error) {
-	a := &App{log: o.Log, out: o.Out, reload: o.Reload, level: o.Level, began: time.Now()}
+	a := &App{log: o.Log, out: o.Out, reload: o.Reload, level: o.Level, began: time.Now(), failed: make(chan error, 1)}
 	cfg := o.Config
 	a.cfg.Store(&cfg)
 	defer func() {
@@ -187,14 +188,12 @@ func (a *App) Run(ctx context.Context, reload <-chan os.Signal) error {
 	wait.Go(func() { a.watchHealth(background) })
 	wait.Go(func() { a.watchLag(background) })
 	wait.Go(func() { a.expireSignIns(background) })
-	failed := make(chan error, 1)
-	a.listeners.failed.Store(&failed)
 	var err error
 	for running := true; running; {
 		select {
 		case <-ctx.Done():
 			running = false
-		case err = <-failed:
+		case err = <-a.failed:
 			running = false
 		case <-reload:
 			a.reloadConfig()

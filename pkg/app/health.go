@@ -64,6 +64,13 @@ func (a *App) look() {
 	s := a.store.Stats()
 	b := a.board
 	b.Update(health.StoreFailed, s.State == store.Failed, s.Reason)
+	if s.State == store.Failed && s.Batches > 0 && sysd.Supervised() {
+		// It worked and then failed: a new start reads the log anew and may write
+		// again (DESIGN 5.6). A start that could not write once is not repeated: it
+		// stays, for reading, with this condition. Without a supervisor nobody
+		// would start it again, so it stays then too.
+		a.fail(&StoreError{Sentence: "The store has failed: " + s.Reason})
+	}
 	b.Update(health.StoreReadOnly, s.State == store.ReadOnly, s.Reason)
 	b.Update(health.DiskFull, s.State == store.Full, s.Reason)
 	b.Update(health.DiskShort, s.State == store.Writable && s.FreeBytes < 4*s.LowWaterBytes,

@@ -36,7 +36,6 @@ func (e *AddressError) Unwrap() error { return e.Cause }
 type listeners struct {
 	plain, tls []string // as host:port, with the real port
 	handler    swapSessions
-	failed     atomic.Pointer[chan error] // where a dead loop is reported
 }
 
 // listen makes the event loops and opens the public sockets: systemd's if it
@@ -217,12 +216,14 @@ func peer(c *net.UnixConn) (uid uint32, err error) {
 
 // fatal ends the process: a loop that can't wait for events serves nobody.
 func (a *App) fatal(err error) {
-	a.log.Error("an event loop has ended", "error", err)
-	if ch := a.listeners.failed.Load(); ch != nil {
-		select {
-		case *ch <- fmt.Errorf("event loop: %w", err):
-		default:
-		}
+	a.fail(fmt.Errorf("event loop: %w", err))
+}
+
+// fail makes Run end with err; the first one counts.
+func (a *App) fail(err error) {
+	select {
+	case a.failed <- err:
+	default:
 	}
 }
 
