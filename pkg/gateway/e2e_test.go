@@ -69,7 +69,7 @@ func newBox(t testing.TB) *box {
 	must(err)
 	h := &late{}
 	b.net, err = netloop.New(netloop.Config{Loops: 2, Handler: h, WSPath: "/v1/ws", Subprotocol: "pipit.v1",
-		Upgrade: func(r *netloop.Request) error { return h.Upgrade(r) }, Heartbeat: 30 * time.Second})
+		Upgrade: func(r *netloop.Request) error { return h.Upgrade(r) }, Heartbeat: 30 * time.Second, Linger: 50 * time.Millisecond})
 	must(err)
 	loops := []hub.Loop{b.net.Loop(0), b.net.Loop(1)}
 	b.hub = hub.New(hub.Options{Bus: b.bus, Loops: loops})

@@ -58,7 +58,7 @@ func FuzzGateway(f *testing.F) {
 	seeds := []string{
 		send("session.hello", `{"token":"ann"}`), send("session.hello", `{"token":"nobody"}`), send("session.hello", `{}`),
 		send("session.hello", `{"token":"cold-ann","epoch":"x","sync":"y"}`), send("session.ping", `{}`), send("no.such", ""),
-		"[]", "{", "null", `{"jsonrpc":"2.0","id":null,"method":"session.ping"}`, envelope("", "typing", `{"conversation":"$c"}`),
+		"[]", "{", "null", `{"jsonrpc":"2.0","id":null,"method":"session.ping"}`, envelope("", "typing", `{"conversation":"$c"}`), envelope("", "typing", "{}"), envelope("", "presence.set", `{"state":7}`),
 		send("message.send", `{"conversation":"$c","key":"k1","text":"hello"}`) + "\n" + send("message.send", `{"conversation":"$c","key":"k1","text":"other"}`),
 		send("message.edit", `{"conversation":"$c","target":1,"text":"x","key":"k2"}`), send("message.recall", `{"conversation":"$c","target":1,"key":"k3"}`),
 		send("message.react", `{"conversation":"$c","target":1,"emoji":"👍","on":true,"key":"k4"}`), send("message.pin", `{"conversation":"$c","target":1,"on":true,"key":"k5"}`),

@@ -113,7 +113,7 @@ type Hub struct {
 
 	mu     sync.Mutex
 	rooms  map[roomKey]*room
-	people map[userKey]*person
+	people people
 	// gathering lists the rooms whose buffer is not empty, in no order.
 	gathering []*room
 	gatherDue time.Duration // when they are flushed, since start; 0: nothing waits
@@ -165,7 +165,7 @@ func New(o Options) *Hub {
 	h := &Hub{
 		bus: o.Bus, now: o.Now, start: time.Now(), perUser: o.SessionsPerUser, onFanout: o.Fanout, log: o.Log,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
-		rooms: make(map[roomKey]*room), people: make(map[userKey]*person), changes: make(map[userKey]im.Presence),
+		rooms: make(map[roomKey]*room), people: newPeople(), changes: make(map[userKey]im.Presence),
 	}
 	if h.now == nil {
 		h.now = time.Now

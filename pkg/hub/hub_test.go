@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/pipit-im/pipit/pkg/bus"
@@ -26,6 +25,29 @@ func TestSessionID(t *testing.T) {
 		if got := sessionNumber(id); got != 0 {
 			t.Errorf("%q is read as %d, want 0", id, got)
 		}
+	}
+}
+
+// TestPeopleOfOneHash holds that persons are told apart by more than their hash.
+func TestPeopleOfOneHash(t *testing.T) {
+	s := newPeople()
+	ann := s.add(&im.User{Tenant: "t", ID: "u_ann"})
+	// What a collision would look like.
+	other := &person{user: &im.User{Tenant: "o", ID: "u_ann"}, next: &person{user: &im.User{Tenant: "t", ID: "u_bob"}, next: ann}}
+	s.byHash[s.hash("t", "u_ann")] = other
+	if got := s.find("t", "u_ann"); got != ann {
+		t.Fatalf("found %+v, want ann", got)
+	}
+	count := func() (n int) { s.each(func(*person) { n++ }); return n }
+	if count() != 3 {
+		t.Errorf("%d people, want 3", count())
+	}
+	if !s.remove(ann) || s.remove(ann) || s.find("t", "u_ann") != nil || count() != 2 {
+		t.Errorf("after ann was removed, %d people are left, want 2", count())
+	}
+	s = newPeople()
+	if ann = s.add(ann.user); !s.remove(ann) || len(s.byHash) != 0 {
+		t.Errorf("%d hashes are left, want none", len(s.byHash))
 	}
 }
 
@@ -69,7 +91,8 @@ func cool(h *Hub) {
 }
 
 // An entry costs the same few allocations whether ten or a thousand hear it:
-// none a recipient.
+// none a recipient. (The slack is for the race detector, under which a sync.Pool
+// loses things on purpose.)
 func TestFanoutDoesNotAllocateForRecipients(t *testing.T) {
 	allocs := func(n int) float64 {
 		h, b, loops, sinks := crowd(t, n)
@@ -88,8 +111,8 @@ func TestFanoutDoesNotAllocateForRecipients(t *testing.T) {
 	}
 	few, many := allocs(10), allocs(1000)
 	t.Logf("allocations an entry: %v to 10 sessions, %v to 1000", few, many)
-	if many > few || many > 3 {
-		t.Errorf("an entry allocates %v times for 10 sessions and %v for 1000; want the same, at most 3", few, many)
+	if many > few+5 || few > 5 {
+		t.Errorf("an entry allocates %v times for 10 sessions and %v for 1000; want the same few", few, many)
 	}
 }
 
@@ -141,8 +164,8 @@ func TestHeapOfMember(t *testing.T) {
 	}
 	each := (heap() - before) / n
 	t.Logf("an idle session with its user's presence costs %d bytes", each)
-	if each > 420 {
-		t.Errorf("an idle session costs %d bytes of the hub and the bus, want at most 420", each)
+	if each > 380 {
+		t.Errorf("an idle session costs %d bytes of the hub and the bus, want at most 380", each)
 	}
 	runtime.KeepAlive(sinks)
 	runtime.KeepAlive(users)
@@ -238,18 +261,27 @@ type checker struct {
 	left   map[im.ConvID]bool   // told so, and nothing else since
 	last   map[im.ConvID]im.Seq // newest heard; 0 before the first
 	live   bool
-	heard  atomic.Int64
-	closed atomic.Bool
+	heard  int
+	until  int // heard this many, or closed: done ends
+	done   chan struct{}
 	faults []string
 }
 
 func (c *checker) Busy() bool { return false }
 func (c *checker) Close(code uint16, _ string) {
-	c.closed.Store(true)
+	c.until = 0
+	c.progress()
 	if code != closeSlow { // which is how a hello ends that takes too long for what comes meanwhile
 		c.fault("closed %d", code)
 	}
 }
+func (c *checker) progress() {
+	if c.done != nil && c.heard >= c.until {
+		close(c.done)
+		c.done = nil
+	}
+}
+
 func (c *checker) fault(format string, args ...any) {
 	if len(c.faults) < 5 {
 		c.faults = append(c.faults, c.name+": "+fmt.Sprintf(format, args...))
@@ -283,7 +315,8 @@ func (c *checker) Deliver(frames []byte) {
 		case m.Method == "conversation.changed":
 			c.heads[q.ID], c.last[q.ID], c.left[q.ID] = q.Head, 0, false
 		case m.Method == "entry":
-			c.heard.Add(1)
+			c.heard++
+			c.progress()
 			// A conversation may be left between Join and the heads; then its
 			// entries come until the event that says so.
 			head, listed := c.heads[q.Conversation]
@@ -325,24 +358,23 @@ func TestRandomHistories(t *testing.T) {
 	stop := make(chan struct{})
 	for i, c := range convs {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
-		writers.Go(func() { write(c, b, users, rng, stop) })
+		writers.Go(func() { write(c, b, users, rng, loops, stop) })
 	}
 	var mu sync.Mutex
 	var faults []string
-	var heard int64
+	heard := 0
 	for i := range 8 {
 		rng := rand.New(rand.NewPCG(seed, uint64(100+i)))
 		people.Go(func() {
-			for n := range 20 {
+			for n := range 8 {
 				l := rng.IntN(2)
-				c := &checker{name: fmt.Sprintf("session %d.%d", i, n)}
+				done := make(chan struct{})
+				c := &checker{name: fmt.Sprintf("session %d.%d", i, n), until: 1 + rng.IntN(40), done: done}
 				connect(h, l, loops[l], c, users[rng.IntN(len(users))], convs)
-				for until := int64(rng.IntN(100)); c.heard.Load() < until && !c.closed.Load(); {
-					runtime.Gosched()
-				}
+				<-done
 				loops[l].do(func() { h.Shard(l).Detach(&c.Member) })
 				mu.Lock()
-				heard += c.heard.Load()
+				heard += c.heard
 				faults = append(faults, c.faults...)
 				mu.Unlock()
 			}
@@ -371,9 +403,9 @@ func TestRandomHistories(t *testing.T) {
 	t.Logf("heard %d, gathered %d in %d runs, held %d", heard, st.Gathered, st.Flushes, st.Held)
 }
 
-// write is the commit goroutine of one conversation. Conversation 0 is written
-// to as fast as it goes; in the others people come and go too.
-func write(c *conv, b *membus.Bus, users []*im.User, rng *rand.Rand, stop <-chan struct{}) {
+// write is the commit goroutine of one conversation. It goes as fast as the
+// loops follow. In all but conversation 0 people come and go.
+func write(c *conv, b *membus.Bus, users []*im.User, rng *rand.Rand, loops []*realLoop, stop <-chan struct{}) {
 	for {
 		select {
 		case <-stop:
@@ -398,8 +430,8 @@ func write(c *conv, b *membus.Bus, users []*im.User, rng *rand.Rand, stop <-chan
 		}
 		c.mu.Unlock()
 		b.Publish(evs)
-		for range rng.IntN(50) {
-			runtime.Gosched()
+		for _, l := range loops {
+			l.do(func() {})
 		}
 	}
 }

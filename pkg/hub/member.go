@@ -57,38 +57,6 @@ type held struct {
 	full bool // over the bound: the session is closing
 }
 
-type userKey struct {
-	tenant im.TenantID
-	user   im.UserID
-}
-
-// person is a user with sessions here, or one who had some until a moment ago.
-// Guarded by Hub.mu.
-type person struct {
-	user     *im.User      // as of the first session
-	first    *Member       // newest session
-	gone     time.Duration // when the last present session ended, since Hub.start
-	sessions int32
-	online   int32 // sessions that are online
-	away     int32 // sessions that are away
-	// announced is the state that the bus knows from here.
-	announced im.PresenceState
-	leaving   bool // is in Hub.grace
-}
-
-func (p *person) key() userKey { return userKey{p.user.Tenant, p.user.ID} }
-
-// state is the most present state of all sessions (PROTOCOL 8.2).
-func (p *person) state() im.PresenceState {
-	switch {
-	case p.online > 0:
-		return im.Online
-	case p.away > 0:
-		return im.Away
-	}
-	return im.Offline
-}
-
 func (m *Member) loop() int { return m.shard.index }
 
 // User is the signed-in user as of Attach. The record is shared and read-only.
@@ -138,10 +106,9 @@ func (sh *Shard) Attach(m *Member, s Session, user *im.User, signIn im.SignInID)
 	if h.perUser != nil {
 		most = h.perUser()
 	}
-	key := userKey{user.Tenant, user.ID}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p := h.people[key]
+	p := h.people.find(user.Tenant, user.ID)
 	if p != nil && most > 0 && int(p.sessions) >= most {
 		h.n.refused.Add(1)
 		e := im.E(im.RateLimited, "there are %d open sessions of this user already", p.sessions)
@@ -149,8 +116,7 @@ func (sh *Shard) Attach(m *Member, s Session, user *im.User, signIn im.SignInID)
 		return e
 	}
 	if p == nil {
-		p = &person{user: user}
-		h.people[key] = p
+		p = h.people.add(user)
 		h.n.people.Add(1)
 	}
 	num := mix(h.sessionID.Add(1))
@@ -258,8 +224,7 @@ func (sh *Shard) Detach(m *Member) {
 
 // forget drops a person of whom nothing needs to be known. h.mu is held.
 func (h *Hub) forget(p *person) {
-	if p.sessions == 0 && !p.leaving && p.announced == im.Offline && h.people[p.key()] == p {
-		delete(h.people, p.key())
+	if p.sessions == 0 && !p.leaving && p.announced == im.Offline && h.people.remove(p) {
 		h.n.people.Add(-1)
 	}
 }

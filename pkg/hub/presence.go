@@ -109,12 +109,12 @@ func (h *Hub) takeBackPresence() {
 	defer h.announceMu.Unlock()
 	var gone []*person
 	h.mu.Lock()
-	for _, p := range h.people {
+	h.people.each(func(p *person) {
 		if p.announced != im.Offline {
 			p.announced = im.Offline
 			gone = append(gone, p)
 		}
-	}
+	})
 	h.mu.Unlock()
 	at := h.millis()
 	for _, p := range gone {

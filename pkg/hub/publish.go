@@ -81,18 +81,18 @@ func (h *Hub) resolve(e *bus.Event) op {
 		}
 	case bus.Typing:
 		if r := h.rooms[roomKey{e.Tenant, e.Conv}]; r != nil {
-			return op{kind: opTyping, room: r, person: h.people[userKey{e.Tenant, e.User}]}
+			return op{kind: opTyping, room: r, person: h.people.find(e.Tenant, e.User)}
 		}
 	case bus.Read:
 		if !e.Wide {
-			if p := h.people[userKey{e.Tenant, e.User}]; p != nil {
+			if p := h.people.find(e.Tenant, e.User); p != nil {
 				return op{kind: opOwn, person: p, skip: sessionNumber(e.Session)}
 			}
 		} else if r := h.rooms[roomKey{e.Tenant, e.Conv}]; r != nil {
 			return op{kind: opRead, room: r, skip: sessionNumber(e.Session)}
 		}
 	case bus.Changed:
-		if p := h.people[userKey{e.Tenant, e.User}]; p != nil && p.sessions > 0 {
+		if p := h.people.find(e.Tenant, e.User); p != nil && p.sessions > 0 {
 			o := op{kind: opJoin, person: p, room: h.room(roomKey{e.Tenant, e.Conv}), loops: p.loops()}
 			for l := o.loops; l != 0; l &= l - 1 {
 				o.room.reserve(bits.TrailingZeros64(l))
@@ -100,7 +100,7 @@ func (h *Hub) resolve(e *bus.Event) op {
 			return o
 		}
 	case bus.Left:
-		if p := h.people[userKey{e.Tenant, e.User}]; p != nil {
+		if p := h.people.find(e.Tenant, e.User); p != nil {
 			return op{kind: opLeave, person: p, conv: e.Conv}
 		}
 	case bus.Presence:
@@ -113,14 +113,6 @@ func (h *Hub) resolve(e *bus.Event) op {
 	return op{}
 }
 
-// loops returns the loops that have sessions of p. Hub.mu is held.
-func (p *person) loops() (set uint64) {
-	for m := p.first; m != nil; m = m.next {
-		set |= 1 << m.loop()
-	}
-	return set
-}
-
 // signedOut lists the sessions that the event ends. h.mu is held.
 func (h *Hub) signedOut(e *bus.Event) (list []*Member) {
 	pick := func(p *person) {
@@ -131,16 +123,16 @@ func (h *Hub) signedOut(e *bus.Event) (list []*Member) {
 		}
 	}
 	if e.User != "" {
-		if p := h.people[userKey{e.Tenant, e.User}]; p != nil {
+		if p := h.people.find(e.Tenant, e.User); p != nil {
 			pick(p)
 		}
 		return list
 	}
-	for key, p := range h.people {
-		if key.tenant == e.Tenant {
+	h.people.each(func(p *person) {
+		if p.user.Tenant == e.Tenant {
 			pick(p)
 		}
-	}
+	})
 	return list
 }
 
