@@ -165,7 +165,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.listenMetrics(cfg.Metrics.Listen); err != nil {
 		return nil, err
 	}
-	a.front.set(a.countRequests(a.api.Public()))
+	a.front.set(a.countRequests(a.takeBack(a.api.Public())))
 	a.listeners.handler.set(a.gateway)
 	a.board.Clear(health.Starting)
 	return a, nil

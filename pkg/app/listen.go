@@ -23,6 +23,9 @@ import (
 	"github.com/pipit-im/pipit/pkg/sysd"
 )
 
+// wsPath is where WebSockets are (PROTOCOL 1.1).
+const wsPath = "/v1/ws"
+
 // AddressError is an address that can't be listened on.
 type AddressError struct {
 	Sentence string
@@ -64,7 +67,7 @@ func (a *App) listen(cfg config.Config) error {
 	}
 	a.loops, err = netloop.New(netloop.Config{
 		Loops: cfg.Loops, Handler: &a.listeners.handler, Upgrade: a.listeners.handler.upgrade,
-		WSPath: "/v1/ws", Subprotocol: "pipit.v1",
+		WSPath: wsPath, Subprotocol: "pipit.v1",
 		MaxMessageBytes: func() int { return a.config().Limits.FrameBytes },
 		MaxOutputBytes:  cfg.Limits.OutputBytes, Heartbeat: cfg.Limits.Heartbeat,
 		MaxConns: cfg.Limits.Connections, MaxConnsPerAddr: cfg.Limits.ConnectionsPerAddress,
@@ -233,6 +236,21 @@ func (a *App) retryReason() func() string {
 	ms := max(1000, min(a.loops.Stats().Sessions*2, 30_000))
 	reason := fmt.Sprintf("retry_ms=%d", ms)
 	return func() string { return reason }
+}
+
+// takeBack returns upgrades to the loops that come on a connection which served
+// plain HTTP before, as a proxy may send them.
+func (a *App) takeBack(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == wsPath && r.Header.Get("Upgrade") != "" {
+			err := a.loops.TakeBack(w, r)
+			if err == nil {
+				return
+			}
+			a.log.Debug("connection not taken back", "error", err)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // swapHandler answers "starting" until set is called.

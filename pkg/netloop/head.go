@@ -237,7 +237,7 @@ func (h *requestHead) checkUpgrade(subprotocol string) *headError {
 		return errUpgradeMethod
 	case h.hasLength || h.hasCoding:
 		return errUpgradeBody
-	case !is(h.upgrade, "websocket") || !hasListItem(h.connection, "upgrade"):
+	case !is(h.upgrade, "websocket") || !isTokenList(h.connection) || !hasListItem(h.connection, "upgrade"):
 		return errUpgradeHeader
 	case string(h.wsVersion) != "13":
 		return errWSVersion
@@ -276,6 +276,19 @@ func hasListItem(value []byte, item string) bool {
 		}
 	}
 	return false
+}
+
+// isTokenList tells whether a comma-separated header value holds tokens only
+// (RFC 9110 §7.6.1: Connection is a list of them); empty items are let pass.
+func isTokenList(value []byte) bool {
+	for v := range bytes.SplitSeq(value, []byte{','}) {
+		for _, b := range bytes.Trim(v, " \t") {
+			if !isToken(b) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // is compares ASCII without regard to case; want is in lower case.
