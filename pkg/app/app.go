@@ -163,7 +163,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if err := a.listenMetrics(cfg.Metrics.Listen); err != nil {
-		return nil, err
+		// Nobody's messages wait for a number: it is said, and the server goes on.
+		a.board.Set(health.MetricsOff, err.Error())
 	}
 	a.front.set(a.countRequests(a.takeBack(a.api.Public())))
 	a.listeners.handler.set(a.gateway)

@@ -55,6 +55,10 @@ var (
 		Title: "Changed settings wait for a restart",
 		Text:  "The last reload found changes that only a restart can make.",
 		Hint:  "Run `systemctl restart pipit` when it suits; people are reconnected within seconds."}
+	MetricsOff = &Kind{Code: "metrics-off", Severity: Watch,
+		Title: "Metrics are not served",
+		Text:  "The address of metrics.listen could not be had. Everything else works.",
+		Hint:  "Choose another address with metrics.listen, or \"\" for none, and restart when it suits."}
 	SettingsRejected = &Kind{Code: "settings-rejected", Severity: Watch,
 		Title: "The last reload was refused",
 		Text:  "The settings have an error, so the old ones stay in force. The next start would fail.",
@@ -65,5 +69,5 @@ var (
 // change the slice, not what it points to.
 func Kinds() []*Kind {
 	return []*Kind{StoreFailed, StoreDamaged, StoreReadOnly, DiskFull, CertificateExpiring,
-		Starting, Stopping, DiskShort, ReserveSpent, ClockUntrusted, DescriptorsLow, MemoryShort, RestartNeeded, SettingsRejected}
+		Starting, Stopping, DiskShort, ReserveSpent, ClockUntrusted, DescriptorsLow, MemoryShort, RestartNeeded, SettingsRejected, MetricsOff}
 }

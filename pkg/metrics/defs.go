@@ -112,7 +112,7 @@ var (
 var HealthCondition = &Def{Name: "pipit_health_condition", Type: TypeGauge, Help: "1 while the condition holds.",
 	Labels: []Label{{"code", []string{"store-failed", "store-damaged", "store-read-only", "disk-full", "certificate-expiring",
 		"starting", "stopping", "disk-short", "reserve-spent", "clock-untrusted", "descriptors-low", "memory-short",
-		"restart-needed", "settings-rejected"}}}}
+		"restart-needed", "settings-rejected", "metrics-off"}}}}
 
 // Defs returns every declared metric, in the order of a message's walk. The
 // caller may change the slice, not what it points to.
