@@ -34,7 +34,7 @@ func main() {
 	if len(os.Args) == 4 && os.Args[1] == sinkArg {
 		sockets, err := strconv.Atoi(os.Args[3])
 		if err == nil {
-			err = serveSink(os.Args[2], sockets)
+			err = serveSink(os.Args[2], sockets, os.Stdout)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "pipit-load sink:", err)

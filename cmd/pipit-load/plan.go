@@ -33,6 +33,7 @@ type userPlan struct {
 	Local  string // local address to connect from
 	Sends  im.ConvID
 	Rooms  []im.ConvID
+	Heads  []im.Seq // of Rooms, one for one, when the run began
 }
 
 // news is one line from a worker to the coordinator.

@@ -64,11 +64,11 @@ func run(ctx context.Context, s settings, progress io.Writer) (*report, error) {
 	r := &report{Profile: s.Profile, Users: s.Users, Room: s.Room}
 	if s.Floor {
 		fmt.Fprintln(progress, "measuring the bare write loop …")
-		floor, err := measureFloor(ctx, min(s.Users, s.Room), 200_000)
+		floor, err := measureFloor(ctx, floorPlan{Sockets: s.Users, Writes: max(200_000, 10*s.Users)})
 		if err != nil {
 			return nil, fmt.Errorf("measure the floor: %w", err)
 		}
-		r.FloorUS = float64(floor.Nanoseconds()) / 1e3
+		r.FloorUS = floor.PerWriteUS
 	}
 	fmt.Fprintf(progress, "making %d users …\n", s.Users)
 	plans, rooms, err := prepare(ctx, box, s)
@@ -120,13 +120,13 @@ func prepare(ctx context.Context, box *apiclient.Client, s settings) ([]userPlan
 		if to-from < 2 {
 			break // a last user alone is in no room
 		}
-		conv, err := makeRoom(ctx, s.URL, plans[from].Token, ids[from:to], s.Profile == "announce")
+		conv, head, err := makeRoom(ctx, s.URL, plans[from].Token, ids[from:to], s.Profile == "announce")
 		if err != nil {
 			return nil, 0, fmt.Errorf("make a room: %w", err)
 		}
 		rooms++
 		for i := from; i < to; i++ {
-			plans[i].Rooms = []im.ConvID{conv}
+			plans[i].Rooms, plans[i].Heads = []im.ConvID{conv}, []im.Seq{head}
 			if s.Profile == "announce" && i != from || s.Profile == "idle" {
 				continue
 			}
@@ -136,13 +136,15 @@ func prepare(ctx context.Context, box *apiclient.Client, s settings) ([]userPlan
 	return plans, rooms, nil
 }
 
-func makeRoom(ctx context.Context, url, token string, members []im.UserID, notice bool) (conv im.ConvID, err error) {
+// makeRoom makes a conversation and returns its head: everybody's position, so
+// that no receiver begins by pulling the entries of all who joined.
+func makeRoom(ctx context.Context, url, token string, members []im.UserID, notice bool) (conv im.ConvID, head im.Seq, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	c := client.New(client.Options{URL: url, Token: token, Name: "pipit-load"})
 	defer func() { err = errors.Join(err, c.Close()) }()
 	if err := c.Wait(ctx); err != nil {
-		return "", err
+		return "", 0, err
 	}
 	kind := im.KindGroup
 	if notice {
@@ -159,7 +161,14 @@ func makeRoom(ctx context.Context, url, token string, members []im.UserID, notic
 		err = c.Call(ctx, wire.MethodInvite, &wire.UsersParams{ID: conv, Users: rest[:n]}, nil)
 		rest = rest[n:]
 	}
-	return conv, err
+	if err == nil {
+		err = c.Call(ctx, wire.MethodGet, &wire.ConvParams{ID: conv}, func(result []byte) error {
+			h, err := wire.DecodeHead(result)
+			head = h.Head
+			return err
+		})
+	}
+	return conv, head, err
 }
 
 // newFleet starts as many workers as the descriptor limit asks for.

@@ -140,8 +140,8 @@ func (w *worker) connect(ctx context.Context, o order) error {
 	slots := make(chan struct{}, o.Ramp)
 	for _, p := range o.Users {
 		u := &user{w: w, plan: p, rooms: map[im.ConvID]*roomView{}}
-		for _, r := range p.Rooms {
-			u.rooms[r] = &roomView{from: map[int]int{}}
+		for i, r := range p.Rooms {
+			u.rooms[r] = &roomView{seq: p.Heads[i], from: map[int]int{}}
 		}
 		w.users = append(w.users, u)
 	}
