@@ -199,7 +199,7 @@ func TestLogRot(t *testing.T) {
 	}
 	cut := filepath.Join(dir, "cut")
 	copyStore(t, live, cut)
-	log := wal{dir: cut}.path(f.s.wal.fid)
+	log := walPath(cut, f.s.wal.fid)
 	data, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +214,7 @@ func TestLogRot(t *testing.T) {
 		bad := filepath.Join(dir, "bad")
 		defer os.RemoveAll(bad)
 		copyStore(t, cut, bad)
-		if err := os.WriteFile(wal{dir: bad}.path(f.s.wal.fid), data, 0o600); err != nil {
+		if err := os.WriteFile(walPath(bad, f.s.wal.fid), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s, err := Open(small(bad))

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -167,16 +168,37 @@ func (o *Options) badger(log *badgerLog) badger.Options {
 	b.NumMemtables = memTables
 	b.BlockCacheSize = o.CacheBytes
 	b.IndexCacheSize = 0 // indexes are used where they are mapped
-	b.Compression = options.Snappy
+	b.Compression = compression
 	b.ChecksumVerificationMode = options.OnBlockRead
 	b.NumCompactors = 2
 	b.NumLevelZeroTables, b.NumLevelZeroTablesStall = 4, levelZeroStall // bounds what one compaction may need
 	b.NumGoroutines = 1
+	// A compaction builds up to a dozen tables at once, each in memory of some
+	// times its size: small tables, and none bigger further down.
+	b.BaseTableSize = 1 << 20
+	b.TableSizeMultiplier = 1
 	b.ValueLogFileSize = 1 << 20
 	b.ValueThreshold = min(1<<20, o.MemTableBytes*15/100) // all values in the LSM
-	b.ExternalMagicVersion = 0
+	if strconv.IntSize == 32 {
+		// Where int has 32 bits, the allocator below badger's table builder
+		// (ristretto z.Allocator, an int shifted by 32) begins anew at the start of
+		// its first buffer when that is full, over what is there. So everything
+		// that goes into a table must fit the first, which is twice its size:
+		// nothing compressed beside it, blocks that a message does not burst, all
+		// tables of one size and that above a memtable's.
+		b.BlockSize = 64 << 10
+		b.BaseTableSize = o.MemTableBytes * 5 / 4
+	}
 	return b
 }
+
+// compression is what new tables get.
+var compression = func() options.CompressionType {
+	if strconv.IntSize == 32 {
+		return options.None
+	}
+	return options.Snappy
+}()
 
 // openFiles opens badger on files that were looked over before.
 func (s *Store) openFiles() error {

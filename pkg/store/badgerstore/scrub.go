@@ -89,12 +89,20 @@ func (c *check) all(ctx context.Context) error {
 // tables reads every table file as a whole and checks all of its blocks: a
 // block that cannot be read is otherwise only seen as records that are missing.
 func (c *check) tables() error {
+	named, err := manifestTables(c.s.opt.Dir)
+	if err != nil {
+		return c.s.damaged(nil, err)
+	}
 	for _, t := range c.s.db.Tables() {
+		how, ok := named[fmt.Sprintf("%06d", t.ID)]
+		if !ok {
+			how = compression // newer than the look into the manifest
+		}
 		name := table.NewFilename(t.ID, c.s.opt.Dir)
 		// Read, not mapped: a compaction may end the file while it is looked at.
 		data, err := os.ReadFile(name)
 		if err == nil {
-			err = verifyTable(data, t.ID)
+			err = verifyTable(data, t.ID, how)
 		}
 		if err != nil && c.live(t.ID) {
 			c.report.Damaged++
@@ -122,7 +130,7 @@ func (c *check) live(id uint64) bool {
 	return false
 }
 
-func verifyTable(data []byte, id uint64) (err error) {
+func verifyTable(data []byte, id uint64, how options.CompressionType) (err error) {
 	defer func() {
 		// Badger names the block that it could not read by a field of that block.
 		if p := recover(); p != nil {
@@ -132,7 +140,7 @@ func verifyTable(data []byte, id uint64) (err error) {
 	// The table package wants a cache for compressed blocks or none at all; it
 	// gets none, and each block is checked as it is read.
 	t, err := table.OpenInMemoryTable(data, id, &table.Options{
-		ReadOnly: true, BlockSize: 4 << 10, Compression: options.Snappy, ChkMode: options.OnBlockRead,
+		ReadOnly: true, BlockSize: 4 << 10, Compression: how, ChkMode: options.OnBlockRead,
 	})
 	if err != nil {
 		return err

@@ -160,7 +160,7 @@ func (s *Store) flushing() bool {
 	fids, err := walFiles(s.opt.Dir)
 	n := 0
 	for _, fid := range fids {
-		if fi, err := os.Stat(s.wal.path(fid)); err == nil && fi.Size() > 0 {
+		if fi, err := os.Stat(walPath(s.opt.Dir, fid)); err == nil && fi.Size() > 0 {
 			n++
 		}
 	}

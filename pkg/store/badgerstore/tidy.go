@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/y"
 	"google.golang.org/protobuf/proto"
@@ -36,21 +37,20 @@ func tidy(dir string, log *slog.Logger) (logged int64, err error) {
 		return 0, damagedDir(dir, err)
 	}
 	for _, fid := range fids {
-		w := wal{dir: dir}
-		data, err := os.ReadFile(w.path(fid))
+		data, err := os.ReadFile(walPath(dir, fid))
 		if err != nil {
 			return 0, damagedDir(dir, err)
 		}
 		if len(data) == 0 {
 			// Made beforehand and never used.
-			if err := os.Remove(w.path(fid)); err != nil {
+			if err := os.Remove(walPath(dir, fid)); err != nil {
 				return 0, damagedDir(dir, err)
 			}
 			continue
 		}
 		used, err := checkLog(data)
 		if err != nil {
-			return 0, damagedDir(dir, fmt.Errorf("%s: %w", filepath.Base(w.path(fid)), err))
+			return 0, damagedDir(dir, fmt.Errorf("%s: %w", filepath.Base(walPath(dir, fid)), err))
 		}
 		log.Debug("log of the last run", "file", fid, "bytes", used)
 		logged += int64(used)
@@ -68,8 +68,7 @@ func checkReadOnly(dir string) error {
 		return damagedDir(dir, err)
 	}
 	for _, fid := range fids {
-		w := wal{dir: dir}
-		if fi, err := os.Stat(w.path(fid)); err == nil && fi.Size() >= 0 {
+		if fi, err := os.Stat(walPath(dir, fid)); err == nil && fi.Size() >= 0 {
 			return needsRecover(dir)
 		}
 	}
@@ -193,7 +192,7 @@ func checkTables(dir string) error {
 		return err
 	}
 	for _, t := range ts {
-		if !named[strings.TrimSuffix(filepath.Base(t), ".sst")] {
+		if _, ok := named[strings.TrimSuffix(filepath.Base(t), ".sst")]; !ok {
 			continue // of a compaction that a cut ended; badger removes it
 		}
 		if err := checkTable(t); err != nil {
@@ -204,9 +203,9 @@ func checkTables(dir string) error {
 }
 
 // manifestTables returns the names, without extension, of the tables that the
-// manifest has.
-func manifestTables(dir string) (map[string]bool, error) {
-	named := map[string]bool{}
+// manifest has, with the compression of each.
+func manifestTables(dir string) (map[string]options.CompressionType, error) {
+	named := map[string]options.CompressionType{}
 	b, torn, err := readManifest(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return named, nil
@@ -223,7 +222,7 @@ func manifestTables(dir string) (map[string]bool, error) {
 		for _, c := range set.Changes {
 			name := fmt.Sprintf("%06d", c.Id)
 			if c.Op == pb.ManifestChange_CREATE {
-				named[name] = true
+				named[name] = options.CompressionType(c.Compression)
 			} else {
 				delete(named, name)
 			}

@@ -34,6 +34,9 @@ func (s *Store) damaged(k []byte, what error) error {
 	s.damages.Add(1)
 	p := place(k)
 	s.log.Error("damaged record", "place", p, "what", what)
+	if s.opt.OnDamage != nil {
+		s.opt.OnDamage(store.Damage{Place: p, What: what.Error()})
+	}
 	return &im.Error{
 		Kind: im.Internal, Message: "a stored record is damaged; the rest is readable",
 		Op: "store read " + p, Cause: errors.Join(store.ErrDamaged, what),

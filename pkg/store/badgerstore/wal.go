@@ -46,7 +46,9 @@ const walExt = ".mem"
 // the transaction that is to come.
 const walBlocks = 3
 
-func (w wal) path(fid int) string { return filepath.Join(w.dir, fmt.Sprintf("%05d%s", fid, walExt)) }
+func walPath(dir string, fid int) string {
+	return filepath.Join(dir, fmt.Sprintf("%05d%s", fid, walExt))
+}
 
 // walFiles returns the numbers of the log files in dir, rising.
 func walFiles(dir string) ([]int, error) {
@@ -68,7 +70,7 @@ func (w *wal) open() error {
 	}
 	w.fid = slices.Max(fids)
 	w.old = slices.DeleteFunc(fids, func(fid int) bool { return fid == w.fid })
-	if w.cur, err = os.OpenFile(w.path(w.fid), os.O_RDWR, 0); err != nil {
+	if w.cur, err = os.OpenFile(walPath(w.dir, w.fid), os.O_RDWR, 0); err != nil {
 		return err
 	}
 	return w.allocate(w.cur)
@@ -97,7 +99,7 @@ func (w *wal) ready() error {
 	if err := w.follow(); err != nil || w.next != nil {
 		return err
 	}
-	name := w.path(w.fid + 1)
+	name := walPath(w.dir, w.fid+1)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -132,7 +134,7 @@ func (w *wal) follow() error {
 // backlog returns how many logs badger still has to make tables of.
 func (w *wal) backlog() int {
 	w.old = slices.DeleteFunc(w.old, func(fid int) bool {
-		_, err := os.Stat(w.path(fid))
+		_, err := os.Stat(walPath(w.dir, fid))
 		return errors.Is(err, os.ErrNotExist)
 	})
 	return len(w.old)

@@ -321,10 +321,10 @@ func testBackup(t *testing.T, u *suite) {
 	u.ok(u.s.UpdateTenant(u.ctx, oak, func(*im.Tenant) (*im.Tenant, error) { return &im.Tenant{ID: oak, Name: "n"}, nil }))
 	u.ok(u.s.PutSignIn(u.ctx, store.SignIn{Tenant: oak, User: ann, Hash: [32]byte{7}, CreatedAge: u.s.Age()}))
 	u.ok(u.s.SetSetting(u.ctx, "name", []byte("value")))
+	want, change, age, epoch := u.page(room, bob), u.s.LastChange(), u.s.Age(), u.s.Epoch()
 	var b bytes.Buffer
 	u.ok(u.s.Backup(u.ctx, &b))
 	whole := b.Bytes()
-	want, change, age, epoch := u.page(room, bob), u.s.LastChange(), u.s.Age(), u.s.Epoch()
 
 	u.kind(u.s.Restore(u.ctx, bytes.NewReader(whole)), im.Conflict)
 
