@@ -224,8 +224,8 @@ func readEnv(v *viper.Viper, environ []string, origins map[string]string, probs 
 		if s := byEnv[name]; s != nil {
 			v.Set(s.viperKey(), env[name])
 			origins[s.key] = name
-		} else if !foreignEnv(name) {
-			*probs = append(*probs, fmt.Sprintf("environment: %s is no setting; the nearest is %s", name, nearest(name, envNames())))
+		} else if near, meant := meantEnv(name); meant && !foreignEnv(name) {
+			*probs = append(*probs, fmt.Sprintf("environment: %s is no setting; the nearest is %s", name, near))
 		}
 	}
 }

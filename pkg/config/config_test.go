@@ -387,3 +387,17 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+// TestForeignVariables: a name that is a slip away from a setting, or in one of
+// our sections, is refused; others with the prefix belong to somebody else.
+func TestForeignVariables(t *testing.T) {
+	for name, refused := range map[string]bool{
+		"PIPIT_LISSEN": true, "PIPIT_DATADIR": true, "PIPIT_LIMITS_SEND_PER_DAY": true, "PIPIT_STORAGE_X": true,
+		"PIPIT_BIN": false, "PIPIT_URL": false, "PIPIT_HARNESS_PORT": false,
+	} {
+		_, err := Load(Source{Environ: []string{name + "=1"}, DefaultFile: "/nonexistent"})
+		if (err != nil) != refused {
+			t.Errorf("%s: %v, want refused %t", name, err, refused)
+		}
+	}
+}

@@ -87,6 +87,26 @@ func nearest(name string, candidates []string) string {
 	return best
 }
 
+// meantEnv says whether a PIPIT_ variable that is no setting was meant to be one,
+// and which: it is a slip of the fingers away from one, or in one of our
+// sections. Other programs may use the prefix for names of their own; those are
+// not ours to refuse.
+func meantEnv(name string) (near string, meant bool) {
+	near = nearest(name, envNames())
+	if distance(strings.ToLower(name[:min(len(name), 96)]), strings.ToLower(near)) <= maxSlip {
+		return near, true
+	}
+	for i := range settings {
+		if section, _, ok := strings.Cut(settings[i].key, "."); ok && strings.HasPrefix(name, envPrefix+strings.ToUpper(section)+"_") {
+			return near, true
+		}
+	}
+	return near, false
+}
+
+// maxSlip is how many letters may be wrong, missing or too many.
+const maxSlip = 3
+
 // distance counts the insertions, deletions, substitutions and swaps of
 // neighbours between a and b (optimal string alignment).
 func distance(a, b string) int {
