@@ -154,6 +154,19 @@ func New(o Options) *Gateway {
 // It is called after the loops have stopped and before chat is closed.
 func (g *Gateway) Close(ctx context.Context) error { return g.pool.close(ctx) }
 
+// Stats is a snapshot of the gateway's queues, for metrics.
+type Stats struct {
+	QueuedHellos int   // hellos that wait for a worker, at most one a connection
+	QueuedReads  int   // reads that wait for a worker, at most 8192
+	BehindBytes  int64 // kept behind hellos that are not answered yet, at most 16 MiB
+}
+
+// Stats may be called from any goroutine.
+func (g *Gateway) Stats() Stats {
+	hellos, reads := g.pool.queued()
+	return Stats{QueuedHellos: hellos, QueuedReads: reads, BehindBytes: g.behind.Load()}
+}
+
 // Open implements netloop.Handler.
 func (g *Gateway) Open(c *netloop.Conn) {
 	t, _ := c.Data().(*ticket)

@@ -101,6 +101,12 @@ func (p *pool) read(j job) bool {
 	return true
 }
 
+func (p *pool) queued() (hellos, reads int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hellos.len(), p.reads.len()
+}
+
 // close lets the workers finish what is queued; when ctx ends first, what runs
 // is told to stop.
 func (p *pool) close(ctx context.Context) error {

@@ -159,6 +159,11 @@ func (s *script) play(line string) {
 			s.w.auth.gate = nil
 		}
 		s.w.auth.mu.Unlock()
+	case "queues": // on a line of its own
+		st := s.w.gw.Stats()
+		s.mu.Lock()
+		s.heard["gateway"] = append(s.heard["gateway"], fmt.Sprintf("hellos %d, reads %d, bytes behind %d", st.QueuedHellos, st.QueuedReads, st.BehindBytes))
+		s.mu.Unlock()
 	case "stop":
 		s.w.gw.Close(ctx)
 	default:
