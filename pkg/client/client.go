@@ -6,9 +6,15 @@
 // newest seq that was handed out. It never renders, stores or logs text. `pipit`,
 // `pipit-load` and the tests use it and nothing else to speak the protocol.
 //
-// Concurrency: all methods may be called from any goroutine. Handler functions
-// are called one at a time, from the client's own goroutine; they may call
-// methods that do not wait (SendAsync, Notify), never those that do (Send, Call).
+// Concurrency: all methods may be called from any goroutine. Handler functions,
+// and the done functions of SendAsync, are called one at a time, from the
+// client's own goroutine; they may call methods that do not wait (SendAsync,
+// Notify, Outbox, State, Stats), never those that do (Send, Call, Wait, Close).
+//
+// Messages leave in the order in which they entered the outbox. At most
+// sendWindow of them are under way; when the server says "later" (rate, full
+// disk), those that were under way behind the refused one may still be stored
+// before it, and after that the client feels its way with one at a time.
 //
 // The contract is pkg/wire/PROTOCOL.md, sections 1, 3, 5 and 6 above all.
 package client
@@ -21,6 +27,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,7 +44,8 @@ type Options struct {
 	Name    string // what the client calls itself, "pipit/0.1"
 	Handler Handler
 	// Outbox is what an earlier run kept (Client.Outbox): it is sent first, with
-	// the same keys, so that nothing is stored twice.
+	// the same keys, so that nothing is stored twice. It may be longer than
+	// MaxOutbox; of two messages with one key the first counts.
 	Outbox []Outgoing
 	// Positions is the newest seq that an earlier run had of each conversation;
 	// entries above it are pulled. A conversation that is not in it starts at
@@ -54,12 +62,16 @@ type Options struct {
 	// Once ends the client at the first loss of the connection instead of
 	// reconnecting.
 	Once bool
+	// Jitter picks a random duration in [0, n], for the delay before a reconnect;
+	// nil is math/rand.
+	Jitter func(n time.Duration) time.Duration
 }
 
 // Handler gets what happens; nil functions are left out. Pointers are the
 // callee's to keep.
 type Handler struct {
-	// Ready: hello was answered; the connection is live.
+	// Ready: hello was answered; the connection is live. The conversations of
+	// further pages, if Next says that there are any, come to Changed and Left.
 	Ready func(*wire.HelloResult)
 	// Down: the connection was lost; the client tries again after retry, or
 	// never if retry is negative (err says why).
@@ -69,8 +81,11 @@ type Handler struct {
 	Entry func(*im.Message)
 	// Reset: the server's history is another one (PROTOCOL 3.7): what was cached
 	// counts no more.
-	Reset    func()
-	Changed  func(*im.Head)
+	Reset func()
+	// Changed: a conversation was joined, or its HEAD is another one.
+	Changed func(*im.Head)
+	// Left: the conversation is no longer the user's. Of one that a complete
+	// list did not name (PROTOCOL 3.3) only the id is known.
 	Left     func(*im.Head)
 	Read     func(conv im.ConvID, user im.UserID, seq im.Seq)
 	Typing   func(conv im.ConvID, user im.UserID)
@@ -93,6 +108,10 @@ type Sent struct {
 	Repeat bool // it had been stored by an earlier try
 }
 
+// MaxOutbox is how many messages wait at most; further ones are refused with
+// im.Unavailable.
+const MaxOutbox = 10_000
+
 // ErrClosed is returned after Close.
 var ErrClosed = errors.New("client: closed")
 
@@ -114,13 +133,15 @@ type Client struct {
 	calls  map[uint64]*call
 	outbox []*outgoing // in the order of sending
 	byKey  map[string]*outgoing
+	window int           // how many of the outbox may be under way
+	flying int           // how many are
+	pause  *time.Timer   // set while the server said "later"; then nothing of the outbox is sent
 	ready  chan struct{} // closed while live, remade on loss
 	epoch  im.Epoch
 	sync   string
-	retry  *time.Timer // resends what was refused for now
 	closed bool
 
-	doubled, pulled atomic.Uint64
+	doubled, pulled, missed atomic.Uint64
 
 	// Run goroutine only.
 	logs    map[im.ConvID]*logPos
@@ -131,8 +152,7 @@ type outgoing struct {
 	Outgoing
 	done func(Sent, error)
 	id   uint64 // of the request under way on the live connection, 0 if none
-	hold time.Time
-	once bool // an internal error was retried already (PROTOCOL 2)
+	once bool   // an internal error was retried already (PROTOCOL 2)
 }
 
 // call is a request that waits for its reply.
@@ -147,14 +167,22 @@ func New(o Options) *Client {
 	ctx, stop := context.WithCancel(context.Background())
 	c := &Client{
 		o: o, log: o.Log, ctx: ctx, stop: stop, done: make(chan struct{}),
-		calls: map[uint64]*call{}, byKey: map[string]*outgoing{}, ready: make(chan struct{}),
+		calls: map[uint64]*call{}, byKey: map[string]*outgoing{}, ready: make(chan struct{}), window: sendWindow,
 		logs: map[im.ConvID]*logPos{}, epoch: o.Epoch, sync: o.Sync,
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	if c.o.Jitter == nil {
+		c.o.Jitter = func(n time.Duration) time.Duration { return rand.N(n + 1) }
+	}
 	for _, m := range o.Outbox {
-		c.enqueue(m, nil)
+		if m.Key == "" {
+			m.Key = NewKey()
+		}
+		if c.byKey[m.Key] == nil {
+			c.enqueue(m, nil)
+		}
 	}
 	for id, seq := range o.Positions {
 		c.logs[id] = &logPos{have: seq}
@@ -163,8 +191,8 @@ func New(o Options) *Client {
 	return c
 }
 
-// Close ends the client and waits until its goroutine is gone. What was not
-// acknowledged is in Outbox.
+// Close ends the client and waits until its goroutines are gone, which takes
+// closeTimeout (1 s) at most. What was not acknowledged is in Outbox.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -210,11 +238,15 @@ func (c *Client) State() (im.Epoch, string) {
 type Stats struct {
 	Doubled uint64 // events that were not newer than an event before, on one connection
 	Pulled  uint64 // entries that came by message.history and not as an event
+	Missed  uint64 // entries that the server could not give: their place in the log was skipped
+	Waiting int    // messages in the outbox
 }
 
 // Stats returns the counts so far.
 func (c *Client) Stats() Stats {
-	return Stats{Doubled: c.doubled.Load(), Pulled: c.pulled.Load()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Stats{Doubled: c.doubled.Load(), Pulled: c.pulled.Load(), Missed: c.missed.Load(), Waiting: len(c.outbox)}
 }
 
 // Wait returns when the connection is live.
@@ -259,21 +291,27 @@ func (c *Client) run() {
 // after decides by PROTOCOL 3.9 when to connect again; negative: never.
 func (c *Client) after(err error) time.Duration {
 	var closed *CloseError
+	var e *im.Error
+	action, spread := wire.Backoff, time.Duration(0)
 	if errors.As(err, &closed) {
-		action, spread := wire.CloseAction(closed.Code, closed.Reason)
-		switch {
-		case c.o.Once || action == wire.SignIn || action == wire.Stop:
-			return -1
-		case action == wire.Reconnect && spread > 0:
-			return rand.N(spread)
-		}
+		action, spread = wire.CloseAction(closed.Code, closed.Reason)
 	}
-	if c.o.Once || im.Is(err, im.Unauthenticated) {
+	errors.As(err, &e)
+	switch {
+	case c.o.Once, action == wire.SignIn, action == wire.Stop:
 		return -1
+	case e != nil && (e.Kind == im.Unauthenticated || e.Kind == im.Invalid):
+		return -1 // the token, or the address, will not become right by itself
+	case action == wire.Reconnect:
+		return c.o.Jitter(spread)
 	}
 	// Exponential backoff from 0.5 s to 30 s with full jitter.
 	c.backoff = min(max(2*c.backoff, 500*time.Millisecond), 30*time.Second)
-	return rand.N(c.backoff)
+	wait := c.o.Jitter(c.backoff)
+	if e != nil {
+		wait = max(wait, e.RetryAfter)
+	}
+	return wait
 }
 
 // end answers everybody who still waits.
@@ -281,9 +319,7 @@ func (c *Client) end(err error) {
 	c.mu.Lock()
 	calls, box := c.calls, c.outbox
 	c.calls, c.closed = map[uint64]*call{}, true
-	if c.retry != nil {
-		c.retry.Stop()
-	}
+	c.unpauseLocked()
 	c.mu.Unlock()
 	for _, k := range calls {
 		if k.finish != nil {
@@ -312,6 +348,8 @@ func (c *Client) down(k *conn) {
 	for _, m := range c.outbox {
 		m.id = 0
 	}
+	c.flying = 0
+	c.unpauseLocked()
 	c.mu.Unlock()
 	for _, k := range calls {
 		if k.finish != nil {
@@ -328,7 +366,7 @@ type CloseError struct {
 }
 
 func (e *CloseError) Error() string {
-	s := "connection closed with code " + itoa(uint64(e.Code))
+	s := "connection closed with code " + strconv.Itoa(int(e.Code))
 	if e.Reason != "" {
 		s += " (" + e.Reason + ")"
 	}

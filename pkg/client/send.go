@@ -1,10 +1,10 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/pipit-im/pipit/pkg/im"
@@ -40,125 +40,126 @@ func (c *Client) SendAsync(m Outgoing, done func(Sent, error)) {
 		m.Key = NewKey()
 	}
 	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		done(Sent{}, ErrClosed)
-		return
-	}
-	out := c.enqueue(m, done)
-	conn := c.conn
-	if out == nil {
-		c.mu.Unlock()
-		done(Sent{}, im.E(im.Conflict, "A message with this key is on its way already.").OnField("key"))
-		return
-	}
-	var frame []byte
-	if conn != nil {
-		frame = c.requestLocked(out)
+	var refused error
+	switch {
+	case c.closed:
+		refused = ErrClosed
+	case c.byKey[m.Key] != nil:
+		refused = im.E(im.Conflict, "A message with this key is on its way already.").OnField("key")
+	case len(c.outbox) >= MaxOutbox:
+		refused = im.E(im.Unavailable, "Too many messages wait for the server.")
+	default:
+		c.enqueue(m, done)
+		c.sendLocked()
 	}
 	c.mu.Unlock()
-	if frame != nil {
-		conn.write(frame)
+	if refused != nil {
+		done(Sent{}, refused)
 	}
 }
 
-// enqueue adds m to the outbox; nil if its key is there. c.mu is held, or c is
-// not shared yet.
-func (c *Client) enqueue(m Outgoing, done func(Sent, error)) *outgoing {
-	if c.byKey[m.Key] != nil {
-		return nil
-	}
+// sendWindow is how many messages of the outbox are under way at most: enough
+// to share flushes, and not so many that a client which comes back with a full
+// outbox fills the server's queues.
+const sendWindow = 256
+
+// enqueue adds m to the outbox. c.mu is held, or c is not shared yet.
+func (c *Client) enqueue(m Outgoing, done func(Sent, error)) {
 	out := &outgoing{Outgoing: m, done: done}
 	c.outbox = append(c.outbox, out)
 	c.byKey[m.Key] = out
-	return out
 }
 
-// requestLocked makes the request of out on the live connection.
-func (c *Client) requestLocked(out *outgoing) []byte {
-	c.nextID++
-	out.id = c.nextID
-	c.calls[out.id] = &call{out: out}
-	return wire.AppendRequest(nil, out.id, wire.MethodSend, &wire.SendParams{
-		Conversation: out.Conversation, Key: out.Key, Text: out.Text, ReplyTo: out.ReplyTo, Mentions: out.Mentions,
-	})
-}
-
-// resend puts what waits in the outbox on the live connection, in order, but
-// for what is held back for now.
-func (c *Client) resend(conn *conn) {
-	c.mu.Lock()
-	var frames [][]byte
-	var next time.Duration
-	now := time.Now()
-	if c.conn == conn {
-		for _, m := range c.outbox {
-			if m.id != 0 {
-				continue
-			}
-			if wait := m.hold.Sub(now); wait > 0 {
-				if next == 0 || wait < next {
-					next = wait
-				}
-				continue
-			}
-			frames = append(frames, c.requestLocked(m))
-		}
-		if next > 0 && !c.closed {
-			if c.retry != nil {
-				c.retry.Stop()
-			}
-			c.retry = time.AfterFunc(next, func() { c.resend(conn) })
-		}
+// sendLocked puts what the window allows of the outbox on the live connection.
+// Queueing happens under c.mu, so frames leave in the order of the outbox
+// whoever sends them.
+func (c *Client) sendLocked() {
+	if c.conn == nil || c.pause != nil {
+		return
 	}
-	c.mu.Unlock()
-	for _, f := range frames {
-		conn.write(f)
+	for _, m := range c.outbox {
+		if c.flying >= c.window {
+			return
+		}
+		if m.id != 0 {
+			continue
+		}
+		c.flying++
+		c.nextID++
+		m.id = c.nextID
+		c.calls[m.id] = &call{out: m}
+		c.conn.write(wire.AppendRequest(nil, m.id, wire.MethodSend, &wire.SendParams{
+			Conversation: m.Conversation, Key: m.Key, Text: m.Text, ReplyTo: m.ReplyTo, Mentions: m.Mentions,
+		}))
+	}
+}
+
+// pauseLocked sends nothing of the outbox for wait, and then one message to see.
+func (c *Client) pauseLocked(wait time.Duration) {
+	c.window = 1
+	if c.pause != nil || c.closed {
+		return // the first of several refusals says when
+	}
+	var t *time.Timer
+	t = time.AfterFunc(wait, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.pause == t {
+			c.pause = nil
+			c.sendLocked()
+		}
+	})
+	c.pause = t
+}
+
+// unpauseLocked ends a pause: the connection that it was about is gone.
+func (c *Client) unpauseLocked() {
+	if c.pause != nil {
+		c.pause.Stop()
+		c.pause = nil
 	}
 }
 
 // answered takes the reply of an outbox message.
-func (c *Client) answered(conn *conn, out *outgoing, result []byte, rpc *wire.RPCError) {
-	var sent Sent
-	var err error
-	if rpc != nil {
-		if wait, again := retryAfter(rpc, out); again {
-			c.mu.Lock()
-			out.id, out.hold = 0, time.Now().Add(wait)
-			c.mu.Unlock()
-			c.resend(conn)
-			return
-		}
-		err = errorOf(rpc)
-	} else {
-		var r wire.SeqResult
-		r, err = wire.DecodeSeqResult(result)
-		sent = Sent{Seq: r.Seq, Time: r.Time, Repeat: r.Repeat}
-	}
+func (c *Client) answered(out *outgoing, result []byte, rpc *wire.RPCError) {
 	c.mu.Lock()
+	c.flying--
+	out.id = 0
+	if wait, again := retryAfter(rpc, out); again {
+		c.pauseLocked(wait)
+		c.mu.Unlock()
+		return
+	}
 	delete(c.byKey, out.Key)
 	if i := slices.Index(c.outbox, out); i >= 0 {
 		c.outbox = slices.Delete(c.outbox, i, i+1)
 	}
+	c.window = min(2*c.window, sendWindow)
+	c.sendLocked()
 	c.mu.Unlock()
-	if out.done != nil {
-		out.done(sent, err)
+	if out.done == nil {
+		return
 	}
+	if rpc != nil {
+		out.done(Sent{}, errorOf(rpc))
+		return
+	}
+	r, err := wire.DecodeSeqResult(result)
+	out.done(Sent{Seq: r.Seq, Time: r.Time, Repeat: r.Repeat}, err)
 }
 
 // retryAfter says whether a refused message is tried again (PROTOCOL 2, column
 // "retry"), and after what time.
 func retryAfter(e *wire.RPCError, out *outgoing) (time.Duration, bool) {
-	switch e.Kind {
-	case im.RateLimited:
+	switch {
+	case e == nil:
+	case e.Kind == im.RateLimited:
 		return max(e.RetryAfter, 10*time.Millisecond), true
-	case im.Unavailable:
+	case e.Kind == im.Unavailable:
 		return max(e.RetryAfter, 500*time.Millisecond), true
-	case im.Internal:
-		if e.Code == wire.CodeInternal && !out.once {
-			out.once = true
-			return 500 * time.Millisecond, true
-		}
+	case e.Kind == im.Internal && e.Code == wire.CodeInternal && !out.once:
+		out.once = true
+		return 500 * time.Millisecond, true
 	}
 	return 0, false
 }
@@ -169,40 +170,47 @@ func errorOf(e *wire.RPCError) error {
 }
 
 // Call asks method (wire.Method…) with its params and hands the raw result to
-// decode, which may be nil; decode borrows its argument. It is tried once:
+// decode, which may be nil and runs on the caller's goroutine. It is tried once:
 // without a connection, or if it is lost before the answer, the error is
 // im.Unavailable.
 func (c *Client) Call(ctx context.Context, method string, params wire.Params, decode func(result []byte) error) error {
-	ch := make(chan error, 1)
-	c.request(method, params, func(result []byte, err error) {
-		if err == nil && decode != nil {
-			err = decode(result)
-		}
-		ch <- err
-	})
+	type answer struct {
+		result []byte
+		err    error
+	}
+	ch := make(chan answer, 1)
+	// The result is copied: a caller whose context has ended is gone when it comes.
+	c.request(method, params, func(result []byte, err error) { ch <- answer{bytes.Clone(result), err} })
 	select {
-	case err := <-ch:
-		return err
+	case a := <-ch:
+		if a.err == nil && decode != nil {
+			return decode(a.result)
+		}
+		return a.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 // request sends one request on the live connection; finish is called once, on
-// the run goroutine if there is an answer.
+// the run goroutine, or at once if there is no connection.
 func (c *Client) request(method string, params wire.Params, finish func(result []byte, err error)) {
 	c.mu.Lock()
-	conn := c.conn
-	if conn == nil {
-		c.mu.Unlock()
-		finish(nil, errDown)
-		return
+	sent := c.conn != nil
+	if sent {
+		c.requestLocked(method, params, finish)
 	}
-	c.nextID++
-	id := c.nextID
-	c.calls[id] = &call{finish: finish}
 	c.mu.Unlock()
-	conn.write(wire.AppendRequest(nil, id, method, params))
+	if !sent {
+		finish(nil, errDown)
+	}
+}
+
+// requestLocked sends one request on the live connection.
+func (c *Client) requestLocked(method string, params wire.Params, finish func(result []byte, err error)) {
+	c.nextID++
+	c.calls[c.nextID] = &call{finish: finish}
+	c.conn.write(wire.AppendRequest(nil, c.nextID, method, params))
 }
 
 // Notify sends a notification (typing, presence.set); without a connection it
@@ -215,5 +223,3 @@ func (c *Client) Notify(method string, params wire.Params) {
 		conn.write(wire.AppendNotification(nil, method, params))
 	}
 }
-
-func itoa(n uint64) string { return strconv.FormatUint(n, 10) }

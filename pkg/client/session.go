@@ -3,15 +3,21 @@ package client
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/wire"
 )
 
+// maxAhead bounds the events that wait above a hole; what comes beyond it is
+// pulled like the hole itself.
+const maxAhead = 1000
+
 // logPos is where the client is in one conversation.
 type logPos struct {
-	have    im.Seq        // newest entry handed out
-	pulling bool          // a history request is under way
+	have    im.Seq        // newest entry handed out, or that the user does not want
+	joined  bool          // announced, and nothing came yet: have is a guess
+	pulling bool          // a history request is under way, or waits to be tried again
 	ahead   []*im.Message // events above a hole, in order
 	until   im.Seq        // a pull goes on until this is reached
 	event   im.Seq        // newest that came as an event on this connection
@@ -25,11 +31,14 @@ func (c *Client) session() error {
 	if err != nil {
 		return err
 	}
-	defer conn.nc.Close()
-	unhook := context.AfterFunc(c.ctx, func() { conn.close(1000) })
-	defer unhook()
+	defer conn.end()
+	defer context.AfterFunc(c.ctx, func() { conn.close(1000) })()
+	late := context.AfterFunc(ctx, func() { conn.nc.Close() }) // hello has the rest of dialTimeout
 
 	hello, err := c.hello(conn)
+	if !late() && err == nil {
+		err = &CloseError{Code: 1006, Cause: context.DeadlineExceeded}
+	}
 	if err != nil {
 		return err
 	}
@@ -49,18 +58,24 @@ func (c *Client) session() error {
 	if c.o.Handler.Ready != nil {
 		c.o.Handler.Ready(hello)
 	}
-	c.resend(conn) // before any pull (PROTOCOL 3.6)
-	c.catchUp(hello.Conversations)
+	c.mu.Lock()
+	c.sendLocked() // before any pull (PROTOCOL 3.6)
+	c.mu.Unlock()
+	named := map[im.ConvID]bool{}
+	c.listed(hello.Conversations, named)
 	if hello.Next != "" {
-		c.listMore(hello.Next)
+		c.listMore(hello.Next, named)
+	} else {
+		c.listEnd(hello.Sync, hello.Full, named)
 	}
 	for {
 		p, err := conn.next()
 		if err != nil {
 			return err
 		}
-		if err := c.message(conn, p); err != nil {
-			return err
+		if err := c.message(p); err != nil {
+			conn.close(1002)
+			return errors.Join(&CloseError{Code: 1002, Reason: "the server's message can't be read"}, err)
 		}
 	}
 }
@@ -79,15 +94,25 @@ func (c *Client) hello(conn *conn) (*wire.HelloResult, error) {
 		return nil, err
 	}
 	m, err := wire.DecodeServerMessage(p)
-	if err != nil {
-		return nil, err
+	if err == nil && m.Error != nil {
+		err = errorOf(m.Error)
+		// The close frame behind it says what to do (PROTOCOL 3.9).
+		for {
+			if _, cerr := conn.next(); cerr != nil {
+				return nil, errors.Join(cerr, err)
+			}
+		}
 	}
-	if m.Error != nil {
-		return nil, errorOf(m.Error)
+	var hello wire.HelloResult
+	if err == nil && (!m.HasID || m.ID != id) {
+		err = errors.New("something else before the answer to hello")
 	}
-	hello, err := wire.DecodeHelloResult(m.Result)
+	if err == nil {
+		hello, err = wire.DecodeHelloResult(m.Result)
+	}
 	if err != nil {
-		return nil, err
+		conn.close(1002)
+		return nil, errors.Join(&CloseError{Code: 1002, Reason: "the server's message can't be read"}, err)
 	}
 	if hello.Heartbeat > 0 {
 		conn.silence = hello.Heartbeat + hello.Heartbeat/2
@@ -99,59 +124,92 @@ func (c *Client) hello(conn *conn) (*wire.HelloResult, error) {
 		}
 	}
 	c.mu.Lock()
-	c.epoch = hello.Epoch
-	if hello.Next == "" {
-		c.sync = hello.Sync
+	if c.epoch != hello.Epoch {
+		c.epoch, c.sync = hello.Epoch, "" // that of the old history says nothing of this one
 	}
 	c.mu.Unlock()
 	return &hello, nil
 }
 
-// catchUp pulls what is missing in each listed conversation (PROTOCOL 3.6).
-func (c *Client) catchUp(heads []im.Head) {
+// listed takes a page of hello's list and pulls what is missing in each
+// conversation (PROTOCOL 3.6).
+func (c *Client) listed(heads []im.Head, named map[im.ConvID]bool) {
 	for i := range heads {
 		h := &heads[i]
+		named[h.ID] = true
 		if h.Left {
-			delete(c.logs, h.ID)
+			c.left(h)
 			continue
 		}
-		l := c.logs[h.ID]
-		if l == nil {
-			l = &logPos{have: c.start(h)}
-			c.logs[h.ID] = l
-		}
-		c.pull(h.ID, l, h.Head)
+		c.pull(h.ID, c.position(h), h.Head)
 	}
-}
-
-// start is where a conversation begins that was not known before.
-func (c *Client) start(h *im.Head) im.Seq {
-	if c.o.FromStart {
-		return 0
-	}
-	return h.Head
 }
 
 // listMore fetches the further pages of the list that hello began.
-func (c *Client) listMore(cursor string) {
+func (c *Client) listMore(cursor string, named map[im.ConvID]bool) {
 	c.request(wire.MethodList, &wire.ListParams{Cursor: cursor, Limit: im.MaxHeadsPage}, func(result []byte, err error) {
-		if err != nil {
-			return // the connection is lost; the next hello lists anew
+		var list wire.HeadsResult
+		if err == nil {
+			list, err = wire.DecodeHeads(result)
 		}
-		list, err := wire.DecodeHeads(result)
 		if err != nil {
-			c.log.Warn("conversation.list", "error", err)
+			// The connection is lost, or the server refuses: without the last page's
+			// sync, the next hello lists the same again.
+			c.log.Info("the list of conversations is not complete", "error", err)
 			return
 		}
-		c.catchUp(list.Conversations)
+		c.listed(list.Conversations, named)
+		if c.o.Handler.Changed != nil {
+			for i := range list.Conversations {
+				if h := &list.Conversations[i]; !h.Left {
+					c.o.Handler.Changed(h)
+				}
+			}
+		}
 		if list.Next != "" {
-			c.listMore(list.Next)
+			c.listMore(list.Next, named)
 			return
 		}
-		c.mu.Lock()
-		c.sync = list.Sync
-		c.mu.Unlock()
+		c.listEnd(list.Sync, list.Full, named)
 	})
+}
+
+// listEnd ends the list: only the last page's sync counts, and what a full one
+// did not name is no longer the user's (PROTOCOL 3.3).
+func (c *Client) listEnd(sync string, full bool, named map[im.ConvID]bool) {
+	if full {
+		for id, l := range c.logs {
+			// What was joined, or spoke, since the list began is not in it.
+			if !named[id] && !l.joined && l.event == 0 {
+				c.left(&im.Head{ID: id, Left: true})
+			}
+		}
+	}
+	c.mu.Lock()
+	c.sync = sync
+	c.mu.Unlock()
+}
+
+// left forgets a conversation.
+func (c *Client) left(h *im.Head) {
+	delete(c.logs, h.ID)
+	if c.o.Handler.Left != nil {
+		c.o.Handler.Left(h)
+	}
+}
+
+// position returns the position in a listed conversation; one that was not known
+// begins at its head, or with FromStart at its first entry.
+func (c *Client) position(h *im.Head) *logPos {
+	l := c.logs[h.ID]
+	if l == nil {
+		l = &logPos{have: h.Head}
+		if c.o.FromStart {
+			l.have = 0
+		}
+		c.logs[h.ID] = l
+	}
+	return l
 }
 
 // pull fetches entries after l.have until head is reached.
@@ -161,34 +219,103 @@ func (c *Client) pull(conv im.ConvID, l *logPos, head im.Seq) {
 		return
 	}
 	l.pulling = true
-	params := &wire.HistoryParams{Conversation: conv, After: l.have, HasAfter: true, Limit: im.MaxHistoryPage}
-	c.request(wire.MethodHistory, params, func(result []byte, err error) {
-		l.pulling = false
-		if err != nil {
-			return // lost connection: hello pulls again; left meanwhile: no matter
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		c.pullLocked(c.conn, conv, l, l.have, 0)
+	}
+}
+
+// pullLocked asks for entries after a seq; tries counts refusals so far. It
+// touches nothing of l: a second try comes from a timer.
+func (c *Client) pullLocked(conn *conn, conv im.ConvID, l *logPos, after im.Seq, tries int) {
+	params := &wire.HistoryParams{Conversation: conv, After: after, HasAfter: true, Limit: im.MaxHistoryPage}
+	c.requestLocked(wire.MethodHistory, params, func(result []byte, err error) {
+		if errors.Is(err, errDown) || c.logs[conv] != l {
+			return // the next hello pulls; or the conversation was left meanwhile
 		}
-		page, err := wire.DecodePage(result)
-		if err != nil {
-			c.log.Warn("message.history", "conversation", conv, "error", err)
+		var page im.Page
+		if err == nil {
+			page, err = wire.DecodePage(result)
+		}
+		if wait := pullAgain(err, tries); wait > 0 {
+			time.AfterFunc(wait, func() {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				if c.conn == conn {
+					c.pullLocked(conn, conv, l, after, tries+1)
+				}
+			})
 			return
 		}
-		for i := range page.Entries {
-			if m := &page.Entries[i]; m.Seq == l.have+1 {
-				c.pulled.Add(1)
-				c.hand(l, m)
-			}
+		l.pulling = false
+		if err != nil {
+			c.log.Info("entries can't be fetched", "conversation", conv, "after", after, "error", err)
+			c.skip(conv, l)
+			return
 		}
-		// What the pull covered, the page showed with its state; what is above
-		// came as events.
-		ahead := l.ahead
-		l.ahead = nil
-		for _, m := range ahead {
-			c.place(l, m)
-		}
-		if len(page.Entries) > 0 && l.have < l.until {
-			c.pull(conv, l, l.until)
-		}
+		c.pulledPage(conv, l, &page)
 	})
+}
+
+// pullAgain says after what time a refused pull is tried again; 0: never.
+func pullAgain(err error, tries int) time.Duration {
+	var e *im.Error
+	if !errors.As(err, &e) {
+		return 0
+	}
+	switch {
+	case e.Kind == im.RateLimited, e.Kind == im.Unavailable:
+		return max(e.RetryAfter, 500*time.Millisecond)
+	case e.Kind == im.Internal && tries == 0:
+		return 500 * time.Millisecond
+	}
+	return 0
+}
+
+// pulledPage hands out what a pull brought, and then the events that waited.
+func (c *Client) pulledPage(conv im.ConvID, l *logPos, page *im.Page) {
+	before := l.have
+	for i := range page.Entries {
+		m := &page.Entries[i]
+		if m.Seq <= l.have {
+			continue
+		}
+		// A page is in order; what it leaves out, the server has not.
+		c.missed.Add(uint64(m.Seq - l.have - 1))
+		c.pulled.Add(1)
+		c.hand(l, m)
+	}
+	if l.have == before {
+		c.skip(conv, l) // asking again would bring the same
+		return
+	}
+	c.placeAhead(l)
+	c.pull(conv, l, l.until)
+}
+
+// skip gives up a hole that the server can't fill, so that what is above it is
+// not held back for ever.
+func (c *Client) skip(conv im.ConvID, l *logPos) {
+	to := l.until
+	if len(l.ahead) > 0 {
+		to = l.ahead[0].Seq - 1
+	}
+	if to > l.have {
+		c.missed.Add(uint64(to - l.have))
+		l.have = to
+	}
+	c.placeAhead(l)
+	c.pull(conv, l, l.until)
+}
+
+// placeAhead places the events that waited above a hole.
+func (c *Client) placeAhead(l *logPos) {
+	ahead := l.ahead
+	l.ahead = nil
+	for _, m := range ahead {
+		c.place(l, m)
+	}
 }
 
 func (c *Client) hand(l *logPos, m *im.Message) {
@@ -206,6 +333,11 @@ func (c *Client) entry(m *im.Message) {
 		l = &logPos{have: m.Seq - 1}
 		c.logs[m.Conv] = l
 	}
+	if l.joined {
+		// The announcement's head may count this entry in: both are of one commit.
+		l.joined = false
+		l.have = min(l.have, m.Seq-1)
+	}
 	if m.Seq <= l.event {
 		c.doubled.Add(1)
 	}
@@ -221,17 +353,18 @@ func (c *Client) place(l *logPos, m *im.Message) {
 	case m.Seq == l.have+1 && !l.pulling:
 		c.hand(l, m)
 	default:
-		l.ahead = append(l.ahead, m)
+		if len(l.ahead) < maxAhead {
+			l.ahead = append(l.ahead, m)
+		}
 		c.pull(m.Conv, l, m.Seq)
 	}
 }
 
-// message handles one message of the server.
-func (c *Client) message(conn *conn, p []byte) error {
+// message handles one message of the server; an error is one that can't be read.
+func (c *Client) message(p []byte) error {
 	m, err := wire.DecodeServerMessage(p)
 	if err != nil {
-		conn.close(1002)
-		return errors.Join(&CloseError{Code: 1002, Reason: "the server's message can't be read"}, err)
+		return err
 	}
 	if m.Method != "" {
 		return c.event(&m)
@@ -246,13 +379,23 @@ func (c *Client) message(conn *conn, p []byte) error {
 	switch {
 	case k == nil:
 	case k.out != nil:
-		c.answered(conn, k.out, m.Result, m.Error)
+		c.answered(k.out, m.Result, m.Error)
 	case m.Error != nil:
 		k.finish(nil, errorOf(m.Error))
 	default:
 		k.finish(m.Result, nil)
 	}
 	return nil
+}
+
+// changed takes the position from a HEAD that was announced. One that was not
+// known was joined just now, and its first entries follow, although the head may
+// count them in already (PROTOCOL 3.4).
+func (c *Client) changed(h *im.Head) {
+	known := c.logs[h.ID] != nil
+	l := c.position(h)
+	l.joined = l.joined || !known && !c.o.FromStart
+	c.pull(h.ID, l, h.Head)
 }
 
 // event handles one event; unknown ones are ignored (PROTOCOL 1.5).
@@ -271,13 +414,10 @@ func (c *Client) event(m *wire.ServerMessage) error {
 			return err
 		}
 		if head.Left {
-			delete(c.logs, head.ID)
-			if h.Left != nil {
-				h.Left(&head)
-			}
+			c.left(&head)
 			return nil
 		}
-		c.catchUp([]im.Head{head})
+		c.changed(&head)
 		if h.Changed != nil {
 			h.Changed(&head)
 		}
