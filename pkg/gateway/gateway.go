@@ -47,13 +47,14 @@ const (
 	// let in must not fill the memory.
 	behindBytes    = 256 << 10
 	allBehindBytes = 16 << 20
-	// maxReads and maxAppends bound the requests of one session under way.
-	maxReads   = 64
+	// maxReads and maxAppends bound the requests of one session under way: enough
+	// that a client may pull all of its conversations at once after a night away.
+	maxReads   = 256
 	maxAppends = 1024
 	// Each session may make this many requests a second, and as many at once,
 	// besides those that the limit of sends allows.
 	requestsPerSecond = 50
-	requestsAtOnce    = 200
+	requestsAtOnce    = 1000
 	// maxQueuedReads bounds the reads of all sessions that wait for a worker.
 	maxQueuedReads = 8192
 )
