@@ -250,6 +250,11 @@ func (h *requestHead) checkUpgrade(subprotocol string) *headError {
 		return nil
 	}
 	for _, line := range h.wsProtocols[:h.numProtocols] {
+		if !isTokenList(line) {
+			return errSubprotocol
+		}
+	}
+	for _, line := range h.wsProtocols[:h.numProtocols] {
 		for item := range bytes.SplitSeq(line, []byte{','}) {
 			if string(bytes.Trim(item, " \t")) == subprotocol { // case matters here
 				return nil
@@ -279,7 +284,8 @@ func hasListItem(value []byte, item string) bool {
 }
 
 // isTokenList tells whether a comma-separated header value holds tokens only
-// (RFC 9110 §7.6.1: Connection is a list of them); empty items are let pass.
+// (RFC 9110 §7.6.1 for Connection, RFC 6455 §4.1 for the subprotocols); empty
+// items are let pass.
 func isTokenList(value []byte) bool {
 	for v := range bytes.SplitSeq(value, []byte{','}) {
 		for _, b := range bytes.Trim(v, " \t") {
