@@ -60,8 +60,9 @@ func freeBytes(dir string) (int64, error) {
 const fullReason = "the storage is full; nothing can be written until there is room again"
 
 // checkSpace goes between Writable and Full. Coming back needs an eighth more
-// than leaving, so that the store does not flutter at the mark. It is called
-// before every commit and, while Full, by the keeper.
+// than leaving, so that the store does not flutter at the mark, and that badger
+// has made its tables and the keeper the reserve. It is called before every
+// commit and by the keeper; only the keeper finds it Full.
 func (s *Store) checkSpace() {
 	free, err := s.free()
 	if err != nil {
@@ -72,7 +73,7 @@ func (s *Store) checkSpace() {
 	switch full := s.state.Load().state == store.Full; {
 	case !full && free < s.opt.LowWaterBytes:
 		s.setState(store.Full, fullReason)
-	case full && free >= s.opt.LowWaterBytes+s.opt.LowWaterBytes/8:
+	case full && free >= s.opt.LowWaterBytes+s.opt.LowWaterBytes/8 && !s.flushing():
 		s.setState(store.Writable, "")
 	}
 }
@@ -98,8 +99,8 @@ func (s *Store) keepLoop() {
 			timer.Stop()
 			return
 		}
+		s.keepReserve() // goes before writes
 		s.checkSpace()
-		s.keepReserve()
 		s.keepManifest()
 		s.keepClock()
 	}
@@ -222,7 +223,6 @@ func (s *Store) waitForRoom() {
 			s.gate.let = time.Now()
 			return
 		}
-		s.checkSpace()
 		time.Sleep(gateEvery) // a disk's room has no event to wait for
 	}
 }
