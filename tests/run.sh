@@ -146,6 +146,10 @@ bench() {
 	return $bad
 }
 
+# bars drives the built server end to end and prints every bar of the design with
+# its figure (tests/load/RESULTS.md says what they mean).
+bars() { make -s build && $GO run ./tests/load -bin "$BUILD"; }
+
 units() {
 	local list
 	list=$($GO list ./... | grep -v "^$MODULE/tests/crash") || return 1
@@ -193,7 +197,10 @@ fuzz)
 	step "tools for the tests" prepare
 	step "fuzzing, ${FUZZTIME:-30s} each" fuzz
 	;;
-bench) step "benchmarks" bench ;;
+bench)
+	step "benchmarks" bench
+	step "bars, end to end" bars
+	;;
 gen-check) step "generated files" generated ;;
 *)
 	echo "usage: tests/run.sh test|check|race|bench|torture|fuzz|gen-check" >&2
