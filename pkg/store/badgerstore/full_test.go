@@ -204,8 +204,8 @@ func TestDiskFull(t *testing.T) {
 				c.must("check", "ok")
 				restart()
 				c.must("fill 16000", "unavailable") // badger may have freed some
-				restart() // and once more, with what is left of the reserve
-				c.kill()  // and once the hard way
+				restart()                           // and once more, with what is left of the reserve
+				c.kill()                            // and once the hard way
 				c = startChild(t, dir)
 				c.must("check", "ok")
 				back()
