@@ -17,7 +17,7 @@ const workerArg = "--worker"
 
 // order is one line from the coordinator to a worker.
 type order struct {
-	Do    string // "connect", "send", "storm", "stop"
+	Do    string // "connect", "send", "quiet", "part", "storm", "stop"
 	URL   string
 	Users []userPlan
 	Ramp  int

@@ -301,7 +301,7 @@ func (f *fleet) measure(ctx context.Context, s settings, r *report, pid int, box
 	}
 	r.Connecting, r.ConnectCPU, r.Connects = seconds(took), seconds(cpu1-cpu0), float64(s.Users)/took.Seconds()
 	if s.Profile == "storm" {
-		return f.storms(ctx, s, r, pid)
+		return f.storms(ctx, s, r, pid, box)
 	}
 	before, err := box.Status(ctx)
 	if err != nil {
@@ -367,34 +367,62 @@ func (f *fleet) wait(ctx context.Context, d time.Duration, what string) error {
 	}
 }
 
-// storms reconnects everybody at once until the time is over, at least once.
-func (f *fleet) storms(ctx context.Context, s settings, r *report, pid int) error {
-	end := time.Now().Add(s.Duration)
+// storms reconnects everybody at once until the time is over, at least once. The
+// end of the old connections comes before and is not counted.
+func (f *fleet) storms(ctx context.Context, s settings, r *report, pid int, box *apiclient.Client) error {
 	began := time.Now()
-	cpu1, err := cpuTime(pid)
-	if err != nil {
-		return err
-	}
+	var used, took time.Duration
 	rounds := 0
-	for rounds == 0 || time.Now().Before(end) {
+	for rounds == 0 || time.Since(began) < s.Duration {
+		if _, err := f.do(ctx, order{Do: "part"}); err != nil {
+			return err
+		}
+		if err := gone(ctx, box); err != nil {
+			return err
+		}
+		cpu1, err := cpuTime(pid)
+		if err != nil {
+			return err
+		}
+		at := time.Now()
 		if _, err := f.do(ctx, order{Do: "storm", Ramp: s.Users}); err != nil {
 			return err
 		}
+		took += time.Since(at)
+		cpu2, err := cpuTime(pid)
+		if err != nil {
+			return err
+		}
+		used += cpu2 - cpu1
 		rounds++
 	}
-	cpu2, err := cpuTime(pid)
-	if err != nil {
-		return err
-	}
 	r.Duration = seconds(time.Since(began))
-	r.Connecting = seconds(time.Since(began) / time.Duration(rounds))
-	r.ConnectCPU = seconds((cpu2 - cpu1) / time.Duration(rounds))
-	r.ServerCPU = seconds(cpu2 - cpu1)
-	r.Connects = float64(s.Users*rounds) / time.Since(began).Seconds()
+	r.Connecting = seconds(took / time.Duration(rounds))
+	r.ConnectCPU = seconds(used / time.Duration(rounds))
+	r.ServerCPU = seconds(used)
+	r.Connects = float64(s.Users*rounds) / took.Seconds()
+	var err error
 	if r.Full, err = memoryOf(pid); err != nil {
 		return err
 	}
 	return f.collect(ctx, s, r)
+}
+
+// gone waits until the server has noticed that everybody has left.
+func gone(ctx context.Context, box *apiclient.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		status, err := box.Status(ctx)
+		if err != nil || status.Sessions == 0 {
+			return err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%d sessions are still there a minute after they were closed", status.Sessions)
+		}
+	}
 }
 
 // collect ends the users and judges what they saw.

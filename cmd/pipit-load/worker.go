@@ -104,6 +104,8 @@ func serveWorker(ctx context.Context, in io.Reader, out io.Writer) error {
 		case "quiet":
 			sending.stop()
 			err = w.settle(ctx)
+		case "part":
+			w.part()
 		case "storm":
 			err = w.storm(ctx, o.Ramp)
 		case "stop":
@@ -312,24 +314,24 @@ func (u *user) cut() {
 	}
 }
 
-// storm closes every socket and connects all of them at once.
-func (w *worker) storm(ctx context.Context, ramp int) error {
-	slots := make(chan struct{}, max(ramp, 1))
+// part closes every socket.
+func (w *worker) part() {
 	var wg sync.WaitGroup
 	for _, u := range w.users {
 		wg.Go(func() { u.c.Close() })
 	}
 	wg.Wait()
+}
+
+// storm connects everybody again, all at once.
+func (w *worker) storm(ctx context.Context, ramp int) error {
+	slots := make(chan struct{}, max(ramp, 1))
 	return w.each(ctx, slots, func(u *user) error { return u.connect(ctx) })
 }
 
 // close ends all users and returns what they saw.
 func (w *worker) close() map[im.ConvID]roomCount {
-	var wg sync.WaitGroup
-	for _, u := range w.users {
-		wg.Go(func() { u.c.Close() })
-	}
-	wg.Wait()
+	w.part()
 	rooms := map[im.ConvID]roomCount{}
 	for _, u := range w.users {
 		st := u.c.Stats()
