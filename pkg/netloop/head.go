@@ -288,7 +288,7 @@ func hasListItem(value []byte, item string) bool {
 // items are let pass.
 func isTokenList(value []byte) bool {
 	for v := range bytes.SplitSeq(value, []byte{','}) {
-		for _, b := range bytes.Trim(v, " \t") {
+		for _, b := range bytes.Trim(v, " ") { // the library takes no tab here
 			if !isToken(b) {
 				return false
 			}
