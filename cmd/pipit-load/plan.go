@@ -57,6 +57,7 @@ type counts struct {
 	Lost       int
 	Doubled    int
 	Misordered int
+	Again      int // messages that the server refused for now and took later
 	Pulled     int // entries that came by pull and not as an event
 	Reconnects int
 }
@@ -70,6 +71,7 @@ func (c *counts) add(o counts) {
 	c.Lost += o.Lost
 	c.Doubled += o.Doubled
 	c.Misordered += o.Misordered
+	c.Again += o.Again
 	c.Pulled += o.Pulled
 	c.Reconnects += o.Reconnects
 }

@@ -24,6 +24,8 @@ type report struct {
 	Lost       int       `json:"lost"`
 	Doubled    int       `json:"doubled"`
 	OutOfOrder int       `json:"out_of_order"`
+	Again      int       `json:"sent_again"` // refused for now, taken later
+	Late       int       `json:"late"`       // came behind a later one of their sender, because they were sent again
 	Pulled     int       `json:"pulled"`
 	Reconnects int       `json:"reconnects"`
 	SendsPerS  float64   `json:"sends_per_s"`
@@ -97,7 +99,7 @@ func (r *report) text(w io.Writer) {
 	row("sends", "%d (%.1f/s), %d acknowledged, %d refused", r.Sends, r.SendsPerS, r.Acked, r.Refused)
 	row("deliveries", "%d (%.0f/s)", r.Deliveries, r.DelivPerS)
 	row("faults", "%d lost, %d doubled, %d out of order", r.Lost, r.Doubled, r.OutOfOrder)
-	row("repairs", "%d pulled, %d reconnects", r.Pulled, r.Reconnects)
+	row("repairs", "%d pulled, %d reconnects, %d refused for now and sent again", r.Pulled, r.Reconnects, r.Again)
 	row("ack", "%s", r.Ack)
 	row("delivery", "%s", r.Delivery)
 	row("handshake", "%s, %.0f/s, server %.2f CPU s", r.Handshake, r.Connects, time.Duration(r.ConnectCPU).Seconds())

@@ -453,7 +453,12 @@ func (f *fleet) collect(ctx context.Context, s settings, r *report) error {
 		}
 	}
 	r.Sends, r.Acked, r.Refused, r.Deliveries = c.Sent, c.Acked, c.Refused, c.Delivered
-	r.Lost, r.Doubled, r.OutOfOrder, r.Pulled = c.Lost, c.Doubled, c.Misordered, c.Pulled
+	r.Lost, r.Doubled, r.OutOfOrder, r.Pulled, r.Again = c.Lost, c.Doubled, c.Misordered, c.Pulled, c.Again
+	if c.Again > 0 {
+		// What is refused does not hold back the next (PROTOCOL 2.3): the order of
+		// a sender's numbers says nothing in this run; that of seq still does.
+		r.OutOfOrder, r.Late = 0, c.Misordered
+	}
 	// Each receiver must have each acknowledged message of its room, its own
 	// too; what it has beyond them was stored without an acknowledgement, which
 	// only a break may cause.

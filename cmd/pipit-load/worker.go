@@ -31,7 +31,7 @@ type worker struct {
 	conn   *hdrhistogram.Histogram
 	acked  map[im.ConvID]*roomCount
 	counts struct {
-		connected, sent, acked, refused, delivered, lost, doubled, misordered, pulled, reconnects atomic.Int64
+		connected, sent, acked, refused, delivered, lost, doubled, misordered, again, pulled, reconnects atomic.Int64
 	}
 }
 
@@ -51,9 +51,43 @@ type user struct {
 
 // roomView is what one receiver saw of one conversation.
 type roomView struct {
-	seq  im.Seq      // newest
-	got  int         // messages
-	from map[int]int // last number of each sender
+	seq  im.Seq // newest
+	got  int    // messages
+	from map[int]*heard
+}
+
+// heard is which numbers of one sender have come.
+type heard struct {
+	last    int
+	missing map[int]struct{} // below last
+}
+
+// What hear says of a number.
+const (
+	inTurn = iota
+	early  // numbers before it have not come yet
+	late   // one of those
+	twice
+)
+
+func (h *heard) hear(n int) int {
+	if n > h.last {
+		said := inTurn
+		for i := h.last + 1; i < n; i++ {
+			if h.missing == nil {
+				h.missing = map[int]struct{}{}
+			}
+			h.missing[i] = struct{}{}
+			said = early
+		}
+		h.last = n
+		return said
+	}
+	if _, ok := h.missing[n]; !ok {
+		return twice
+	}
+	delete(h.missing, n)
+	return late
 }
 
 // histogram counts microseconds up to ten minutes, to three digits.
@@ -133,7 +167,7 @@ func (w *worker) snapshot() counts {
 	return counts{
 		Connected: int(c.connected.Load()), Sent: int(c.sent.Load()), Acked: int(c.acked.Load()), Refused: int(c.refused.Load()),
 		Delivered: int(c.delivered.Load()), Lost: int(c.lost.Load()), Doubled: int(c.doubled.Load()),
-		Misordered: int(c.misordered.Load()), Pulled: int(c.pulled.Load()), Reconnects: int(c.reconnects.Load()),
+		Misordered: int(c.misordered.Load()), Again: int(c.again.Load()), Pulled: int(c.pulled.Load()), Reconnects: int(c.reconnects.Load()),
 	}
 }
 
@@ -143,7 +177,7 @@ func (w *worker) connect(ctx context.Context, o order) error {
 	for _, p := range o.Users {
 		u := &user{w: w, plan: p, rooms: map[im.ConvID]*roomView{}}
 		for i, r := range p.Rooms {
-			u.rooms[r] = &roomView{seq: p.Heads[i], from: map[int]int{}}
+			u.rooms[r] = &roomView{seq: p.Heads[i], from: map[int]*heard{}}
 		}
 		w.users = append(w.users, u)
 	}
@@ -246,14 +280,17 @@ func (u *user) entry(m *im.Message) {
 	}
 	c.delivered.Add(1)
 	v.got++
-	switch last := v.from[sender]; {
-	case n == last+1:
-	case n <= last:
-		c.misordered.Add(1)
-	default:
-		c.lost.Add(int64(n - last - 1))
+	s := v.from[sender]
+	if s == nil {
+		s = &heard{}
+		v.from[sender] = s
 	}
-	v.from[sender] = n
+	switch s.hear(n) {
+	case late:
+		c.misordered.Add(1)
+	case twice:
+		c.doubled.Add(1)
+	}
 	u.w.record(u.w.deliv, time.Duration(time.Now().UnixNano()-at))
 }
 
@@ -336,11 +373,15 @@ func (w *worker) close() map[im.ConvID]roomCount {
 	for _, u := range w.users {
 		st := u.c.Stats()
 		w.counts.pulled.Add(int64(st.Pulled))
+		w.counts.again.Add(int64(st.Again))
 		w.counts.doubled.Add(int64(st.Doubled))
 		for id, v := range u.rooms {
 			r := rooms[id]
 			r.merge(roomCount{Receivers: 1, MinGot: v.got, MaxGot: v.got, MinSeq: v.seq})
 			rooms[id] = r
+			for _, s := range v.from {
+				w.counts.lost.Add(int64(len(s.missing)))
+			}
 		}
 	}
 	for id, a := range w.acked {

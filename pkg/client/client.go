@@ -141,7 +141,7 @@ type Client struct {
 	sync   string
 	closed bool
 
-	doubled, pulled, missed atomic.Uint64
+	doubled, pulled, missed, again atomic.Uint64
 
 	// Run goroutine only.
 	logs    map[im.ConvID]*logPos
@@ -239,6 +239,7 @@ type Stats struct {
 	Doubled uint64 // events that were not newer than an event before, on one connection
 	Pulled  uint64 // entries that came by message.history and not as an event
 	Missed  uint64 // entries that the server could not give: their place in the log was skipped
+	Again   uint64 // messages that the server refused for now: they are sent again, behind those under way
 	Waiting int    // messages in the outbox
 }
 
@@ -246,7 +247,7 @@ type Stats struct {
 func (c *Client) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Stats{Doubled: c.doubled.Load(), Pulled: c.pulled.Load(), Missed: c.missed.Load(), Waiting: len(c.outbox)}
+	return Stats{Doubled: c.doubled.Load(), Pulled: c.pulled.Load(), Missed: c.missed.Load(), Again: c.again.Load(), Waiting: len(c.outbox)}
 }
 
 // Wait returns when the connection is live.

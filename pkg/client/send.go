@@ -126,6 +126,7 @@ func (c *Client) answered(out *outgoing, result []byte, rpc *wire.RPCError) {
 	c.flying--
 	out.id = 0
 	if wait, again := retryAfter(rpc, out); again {
+		c.again.Add(1)
 		c.pauseLocked(wait)
 		c.mu.Unlock()
 		return
