@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,10 +44,14 @@ func (t *tool) doctorCmd() *cobra.Command {
 			}
 			found := t.examine(cmd.Context(), dir, "/proc")
 			if err := t.answer(found, func() {
+				width := 0
 				for _, f := range found {
-					fmt.Fprintf(t.out, "%-6s %-12s %s\n", f.State, f.Check, f.Text)
+					width = max(width, len(f.Check))
+				}
+				for _, f := range found {
+					fmt.Fprintf(t.out, "%-5s  %-*s  %s\n", f.State, width, f.Check, f.Text)
 					if f.Mend != "" {
-						fmt.Fprintf(t.out, "%-6s %-12s → %s\n", "", "", f.Mend)
+						fmt.Fprintf(t.out, "%-5s  %-*s  → %s\n", "", width, "", f.Mend)
 					}
 				}
 			}); err != nil {
@@ -63,7 +68,7 @@ func (t *tool) doctorCmd() *cobra.Command {
 
 // examine makes all checks; proc is /proc but in tests.
 func (t *tool) examine(ctx context.Context, dir, proc string) []finding {
-	var found []finding
+	var found, conditions []finding
 	box := apiclient.New(dir)
 	defer box.Close()
 	s, err := box.Status(ctx)
@@ -74,10 +79,32 @@ func (t *tool) examine(ctx context.Context, dir, proc string) []finding {
 		found = append(found, good("server", "%s", explain(err)).as("act", "run this with sudo, or as the server's user"))
 	default:
 		found = append(found, serverFindings(s)...)
+		conditions = conditionFindings(s)
 	}
 	found = append(found, diskFinding(dir), clockFinding(time.Now()))
-	found = append(found, kernelFindings(proc, s.Connections)...)
-	return append(found, memoryFinding(proc))
+	found = append(found, kernelFindings(proc)...)
+	return merge(append(found, memoryFinding(proc)), conditions)
+}
+
+// merge adds what the server itself has noticed to doctor's own checks. Of two
+// that are about the same thing (clock and clock-untrusted) the graver one
+// stays; of two equals the server's, which knows more.
+func merge(own, conditions []finding) []finding {
+	grave := map[string]int{"good": 0, "watch": 1, "act": 2}
+	drop := map[string]bool{}
+	for _, c := range conditions {
+		subject, _, _ := strings.Cut(c.Check, "-")
+		for _, f := range own {
+			if f.Check == subject {
+				if grave[f.State] > grave[c.State] {
+					drop[c.Check] = true
+				} else {
+					drop[f.Check] = true
+				}
+			}
+		}
+	}
+	return slices.DeleteFunc(append(own, conditions...), func(f finding) bool { return drop[f.Check] })
 }
 
 func serverFindings(s apiclient.ServerInfo) []finding {
@@ -96,9 +123,13 @@ func serverFindings(s apiclient.ServerInfo) []finding {
 	if s.Store.Damaged > 0 {
 		store = good("store", "%d damaged records", s.Store.Damaged).as("act", "pipit verify, then restore the newest backup on a new card")
 	}
-	found = append(found, fd, store)
+	return append(found, fd, store)
+}
+
+func conditionFindings(s apiclient.ServerInfo) []finding {
+	var found []finding
 	for _, c := range s.Conditions {
-		found = append(found, finding{Check: c.Code, State: c.Severity, Text: c.Title + " " + c.Text, Mend: c.Hint})
+		found = append(found, finding{Check: c.Code, State: c.Severity, Text: c.Title + ". " + c.Text, Mend: c.Hint})
 	}
 	return found
 }
@@ -113,7 +144,11 @@ func diskFinding(dir string) finding {
 		}
 		return good("disk", "%s can't be examined", dir).as("act", "check --data-dir")
 	}
-	free := int64(st.Bavail) * int64(st.Bsize)
+	blocks := st.Bavail
+	if os.Geteuid() == 0 {
+		blocks = st.Bfree // root may use what is set aside for it, and so may a server that runs as root
+	}
+	free := int64(blocks) * int64(st.Bsize)
 	total := int64(st.Blocks) * int64(st.Bsize)
 	f := good("disk", "%s free of %s at %s", size(free), size(total), where)
 	switch {
@@ -143,7 +178,7 @@ func clockFinding(now time.Time) finding {
 }
 
 // kernelFindings reads back the settings that thousands of connections need.
-func kernelFindings(proc string, connections int) []finding {
+func kernelFindings(proc string) []finding {
 	var found []finding
 	for _, k := range []struct {
 		name, why string

@@ -84,8 +84,11 @@ type usageError struct{ error }
 // explain returns the text for people of err.
 func explain(err error) string {
 	var e *im.Error
-	if errors.As(err, &e) && e.Message != "" {
+	switch {
+	case errors.As(err, &e) && e.Message != "":
 		return e.Message
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
 	}
 	return err.Error()
 }
@@ -128,12 +131,15 @@ func (t *tool) root() *cobra.Command {
 		// A word that is no command is an error, not a reason to print help and end well.
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// A near miss is named.
+		SuggestionsMinimumDistance: 2,
 	}
+	root.DisableFlagsInUseLine = true
 	root.SetVersionTemplate("pipit {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w. See: %s --help", err, cmd.CommandPath())}
 	})
-	root.PersistentFlags().StringVar(&t.dataDir, "data-dir", "", "data `directory` of the server (default: $PIPIT_DATA_DIR, else what its configuration says)")
+	root.PersistentFlags().StringVar(&t.dataDir, "data-dir", "", "`DIR` with the server's data (default: $PIPIT_DATA_DIR, else what its configuration says)")
 	root.PersistentFlags().BoolVar(&t.json, "json", false, "print the answer as JSON")
 	root.AddCommand(t.statusCmd(), t.tenantCmd(), t.userCmd(), t.sendCmd(), t.tailCmd(),
 		t.backupCmd(), t.restoreCmd(), t.verifyCmd(), t.doctorCmd())
@@ -145,7 +151,11 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if cmd.HasSubCommands() {
-		return usageError{fmt.Errorf("there is no command %q. See: %s --help", args[0], cmd.CommandPath())}
+		hint := ""
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = fmt.Sprintf(" Did you mean %q?", near[0])
+		}
+		return usageError{fmt.Errorf("there is no command %q.%s See: %s --help", args[0], hint, cmd.CommandPath())}
 	}
 	return usageError{fmt.Errorf("%q is too much here. See: %s --help", args[0], cmd.CommandPath())}
 }
@@ -167,9 +177,13 @@ func (t *tool) dir() (string, error) {
 	if t.dataDir != "" {
 		return t.dataDir, nil
 	}
+	// Said outright, it does not take a right configuration to look after a server.
+	if dir := os.Getenv("PIPIT_DATA_DIR"); dir != "" {
+		return dir, nil
+	}
 	c, err := config.Load(config.Source{Environ: os.Environ()})
 	if err != nil {
-		return "", usageError{err}
+		return "", usageError{fmt.Errorf("where the data is can't be read from the configuration (or say it with --data-dir): %w", err)}
 	}
 	return c.DataDir, nil
 }

@@ -73,12 +73,15 @@ func (t *tool) tailCmd() *cobra.Command {
 			"With --json, one entry a line.",
 		Example: "  pipit tail \"All staff\" --as office",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// Ends the handler's wait below, so that end does not wait for it.
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
 			entries := make(chan *im.Message, 256)
 			s, err := t.as(cmd, tenant, as, client.Handler{
 				Entry: func(m *im.Message) {
 					select {
 					case entries <- m:
-					case <-cmd.Context().Done():
+					case <-ctx.Done():
 					}
 				},
 				Down: func(err error, retry time.Duration) {
@@ -90,12 +93,13 @@ func (t *tool) tailCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = t.follow(cmd.Context(), s, args[0], last, entries)
+			err = t.follow(ctx, s, args[0], last, entries)
+			cancel()
 			return errors.Join(err, s.end())
 		}}
 	tenantFlag(c, &tenant)
 	c.Flags().StringVar(&as, "as", "", "`USERNAME` to watch as")
-	c.Flags().IntVarP(&last, "lines", "n", 20, "how many earlier messages to show, up to 200")
+	c.Flags().IntVarP(&last, "lines", "n", 20, "`COUNT` of earlier messages to show, up to 200")
 	return c
 }
 

@@ -10,6 +10,7 @@ import (
 
 func (t *tool) tenantCmd() *cobra.Command {
 	c := &cobra.Command{Use: "tenant", Short: "Organisations on this server: add, list, suspend, resume", Args: noArgs,
+		DisableFlagsInUseLine: true, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	c.AddCommand(t.tenantAdd(), t.tenantList(), t.tenantSuspend(true), t.tenantSuspend(false))
 	return c
@@ -33,7 +34,7 @@ func (t *tool) tenantAdd() *cobra.Command {
 				fmt.Fprintf(t.err, "Next, its first owner: pipit user add USERNAME --tenant %s --role owner --password-stdin\n", info.ID)
 			})
 		}}
-	c.Flags().StringVar(&name, "name", "", "the organisation's `name` for people (default: the id)")
+	c.Flags().StringVar(&name, "name", "", "`NAME` of the organisation for people (default: the id)")
 	return c
 }
 
@@ -67,7 +68,7 @@ func (t *tool) tenantList() *cobra.Command {
 }
 
 func (t *tool) tenantSuspend(suspend bool) *cobra.Command {
-	use, short, done := "suspend ID", "Close an organisation's sockets and let nobody of it sign in; nothing is deleted", "Suspended"
+	use, short, done := "suspend ID", "Sign an organisation out and refuse its sign-ins; nothing is deleted", "Suspended"
 	if !suspend {
 		use, short, done = "resume ID", "Let a suspended organisation back in", "Resumed"
 	}

@@ -16,6 +16,7 @@ import (
 
 func (t *tool) userCmd() *cobra.Command {
 	c := &cobra.Command{Use: "user", Short: "People of an organisation: add, list, set passwords, disable", Args: noArgs,
+		DisableFlagsInUseLine: true, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	c.AddCommand(t.userAdd(), t.userList(), t.userPasswd(), t.userDisable(true), t.userDisable(false))
 	return c
@@ -76,7 +77,8 @@ func (t *tool) userAdd() *cobra.Command {
 		}}
 	tenantFlag(c, &tenant)
 	c.Flags().StringVar(&role, "role", "member", "`ROLE` in the organisation: "+strings.Join(im.Roles(), ", "))
-	c.Flags().StringVar(&name, "name", "", "`name` for people (default: the user name)")
+	_ = c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(im.Roles(), cobra.ShellCompDirectiveNoFileComp)) // fails only without the flag
+	c.Flags().StringVar(&name, "name", "", "`NAME` for people (default: the user name)")
 	c.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
 	return c
 }
@@ -184,7 +186,7 @@ func (t *tool) userPasswd() *cobra.Command {
 
 func (t *tool) userDisable(disable bool) *cobra.Command {
 	var tenant string
-	use, short, done := "disable USERNAME", "Sign a person out and let nobody sign in as him; nothing is deleted", "Disabled"
+	use, short, done := "disable USERNAME", "Sign a person out and refuse further sign-ins; nothing is deleted", "Disabled"
 	if !disable {
 		use, short, done = "enable USERNAME", "Let a disabled person back in", "Enabled"
 	}

@@ -27,10 +27,14 @@ func run() int {
 	}
 	cfg, err := load()
 	if err != nil {
-		return fail(err)
+		fail(err)
+		return 2 // also for a file that can't be read
 	}
 	switch cfg.Action {
 	case config.Check:
+		if err := app.Check(cfg); err != nil {
+			return fail(err)
+		}
 		fmt.Println("The configuration is good.")
 		return 0
 	case config.PrintDefaults:

@@ -96,9 +96,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.cfg.Store(&cfg)
 	defer func() {
 		if err != nil {
-			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Shutdown.Timeout)
-			defer cancel()
-			if serr := a.shutdown(stop); serr != nil {
+			if serr := a.shutdown(context.WithoutCancel(ctx), cfg.Shutdown.Timeout); serr != nil {
 				o.Log.Warn("not everything was closed", "error", serr)
 			}
 		}
@@ -206,14 +204,22 @@ func (a *App) Run(ctx context.Context, reload <-chan os.Signal) error {
 	}
 	stop()
 	wait.Wait()
-	timeout, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config().Shutdown.Timeout)
-	defer cancel()
-	return errors.Join(err, a.shutdown(timeout))
+	return errors.Join(err, a.shutdown(context.WithoutCancel(ctx), a.config().Shutdown.Timeout))
 }
 
-// shutdown takes down what New built, from the doors to the store, within ctx.
-// Parts that New did not reach are nil.
-func (a *App) shutdown(ctx context.Context) error {
+// shutdown takes down what New built, from the doors to the store, within
+// timeout. Parts that New did not reach are nil.
+//
+// Peers have half of the time to take their close frame, and HTTP a quarter more
+// for what it has under way; whoever does not take it is cut off, which is no
+// failure of ours. So the commit goroutine always has time left for what it took.
+func (a *App) shutdown(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	peers, cancel := context.WithTimeout(ctx, timeout/2)
+	defer cancel()
+	requests, cancel := context.WithTimeout(ctx, timeout*3/4)
+	defer cancel()
 	var errs []error
 	note := func(what string, err error) {
 		if err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -222,11 +228,16 @@ func (a *App) shutdown(ctx context.Context) error {
 	}
 	if a.loops != nil {
 		a.loops.StopAccept()
-		note("close sockets", a.loops.Shutdown(ctx, 4002, a.retryReason()))
+		err := a.loops.Shutdown(peers, 4002, a.retryReason())
+		if errors.Is(err, context.DeadlineExceeded) {
+			a.log.Info("connections that did not take their close frame were cut off")
+			err = nil
+		}
+		note("close sockets", err)
 	}
 	for _, s := range []*http.Server{a.http, a.scrape, a.admin} {
 		if s != nil {
-			if err := s.Shutdown(ctx); err != nil {
+			if err := s.Shutdown(requests); err != nil {
 				note("stop HTTP", s.Close())
 			}
 		}

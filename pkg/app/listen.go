@@ -325,6 +325,10 @@ func (c *certificate) load(t config.TLS) error {
 	return nil
 }
 
+// Check says whether the files that the configuration names can be used; the
+// error is a *config.Error.
+func Check(cfg config.Config) error { return new(certificate).load(cfg.TLS) }
+
 // left returns how long the certificate is still good, or false without one.
 func (c *certificate) left(now time.Time) (time.Duration, bool) {
 	end := c.end.Load()

@@ -318,8 +318,8 @@ func TestNamedFile(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	old := load(t, file("tls: {cert: c, key: k}\nlisten_tls: 127.0.0.1:1\n", nil))
-	next := load(t, file("tls: {cert: c2, key: k2}\nlisten_tls: 127.0.0.1:2\nloops: 3\nlimits: {heartbeat: 5s}\nlog: {level: debug}\n", nil))
-	if got := old.Reloadable(next); !reflect.DeepEqual(got, []string{"listen_tls", "loops"}) {
+	next := load(t, file("tls: {cert: c2, key: k2}\nlisten_tls: 127.0.0.1:2\nloops: 3\nlimits: {heartbeat: 5s, sessions_per_user: 3}\nlog: {level: debug}\n", nil))
+	if got := old.Reloadable(next); !reflect.DeepEqual(got, []string{"listen_tls", "loops", "limits.heartbeat"}) {
 		t.Errorf("needs a restart: %q", got)
 	}
 	c, err := old.Reloaded(next)
@@ -327,14 +327,16 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := old
-	want.TLS, want.Limits.Heartbeat, want.Log.Level = TLS{"c2", "k2"}, 5*time.Second, slog.LevelDebug
+	want.TLS, want.Limits.SessionsPerUser, want.Log.Level = TLS{"c2", "k2"}, 3, slog.LevelDebug
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
+	// The loops are made with these two, and every session is told the heartbeat.
+	made := map[string]bool{"limits.output_bytes": true, "limits.heartbeat": true}
 	for i := range settings {
 		s := &settings[i]
 		sec, _ := s.section()
-		if want := sec == "limits" || sec == "tls" || s.key == "log.level"; s.reload != want {
+		if want := sec == "limits" && !made[s.key] || sec == "tls" || s.key == "log.level"; s.reload != want {
 			t.Errorf("%s: reload %v", s.key, s.reload)
 		}
 	}

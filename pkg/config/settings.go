@@ -102,7 +102,7 @@ var settings = []setting{
 	{key: "limits.connections_per_address", def: "5000", max: 1_000_000, reload: true, example: "5000", allowed: "a number from 1 to 1000000, or 0 for no bound of its own",
 		doc:   "Open connections of one address. The default lets a whole school through one router or access point (4000 people, and some with two devices), and still leaves three quarters of limits.connections when one address runs wild.",
 		field: func(c *Config) any { return &c.Limits.ConnectionsPerAddress }},
-	{key: "limits.output_bytes", def: "256KiB", size: true, min: 16 * kib, max: 64 * mib, reload: true, example: "256KiB", allowed: "a size from 16KiB to 64MiB",
+	{key: "limits.output_bytes", def: "256KiB", size: true, min: 16 * kib, max: 64 * mib, example: "256KiB", allowed: "a size from 16KiB to 64MiB",
 		doc:   "What may wait for one client that does not read. Above it the connection is closed with 4001 and the client resumes; nothing is lost. At least six times limits.text_bytes and 8KiB.",
 		field: func(c *Config) any { return &c.Limits.OutputBytes }},
 	{key: "limits.sessions_per_user", def: "32", min: 1, max: 100_000, reload: true, example: "32", allowed: "a number from 1 to 100000",
@@ -117,7 +117,7 @@ var settings = []setting{
 	{key: "limits.password_hashes", def: "2", min: 1, max: 64, reload: true, example: "2", allowed: "a number from 1 to 64",
 		doc:   "Passwords that are hashed at the same time; others wait. Each takes memory and a core.",
 		field: func(c *Config) any { return &c.Limits.PasswordHashes }},
-	{key: "limits.heartbeat", def: "30s", min: int64(time.Second), max: int64(10 * time.Minute), reload: true, example: "30s", allowed: durations + " from 1s to 10m",
+	{key: "limits.heartbeat", def: "30s", min: int64(time.Second), max: int64(10 * time.Minute), example: "30s", allowed: durations + " from 1s to 10m",
 		doc:   "A session that was silent for so long is pinged, and closed after three times that (PROTOCOL 3.8).",
 		field: func(c *Config) any { return &c.Limits.Heartbeat }},
 

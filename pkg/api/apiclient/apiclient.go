@@ -114,7 +114,7 @@ func (c *Client) call(ctx context.Context, method, path string, in any) (*http.R
 // explain says in plain words why the socket could not be reached.
 func (c *Client) explain(err error) error {
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
 		return &im.Error{Kind: im.Unavailable, Cause: fmt.Errorf("%w: %w", ErrNotRunning, err),
 			Message: fmt.Sprintf("No server is running on %s. Start pipitd, or name its data directory with --data-dir.", filepath.Dir(c.socket))}
 	case errors.Is(err, fs.ErrPermission):
