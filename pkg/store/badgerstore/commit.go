@@ -212,14 +212,14 @@ func (s *Store) refuseNow() error {
 	// Badger would hold the committer while it makes tables of what was logged,
 	// for good if a full disk holds those. So the store waits itself, where it
 	// can still refuse. It has no event for that.
-	for s.refusal() == nil && s.wal.backlog() >= memTables {
+	for s.refusal() == nil && s.wal.Backlog() >= memTables {
 		time.Sleep(backlogEvery)
 		s.checkSpace()
 	}
 	if err := s.refusal(); err != nil {
 		return err
 	}
-	if err := s.wal.ready(); err != nil {
+	if err := s.wal.Ready(); err != nil {
 		if !errors.Is(err, unix.ENOSPC) {
 			s.failStop(err, s.ts.Load()+1)
 			return s.refusal()
@@ -266,7 +266,7 @@ func (s *Store) commit(t *tx) error {
 			}
 			// Before the next one is written: so only the last transaction of a
 			// log can be torn, and anything else that is broken there is rot.
-			if err := s.wal.sync(); err != nil {
+			if err := s.wal.Sync(); err != nil {
 				return err
 			}
 		}
@@ -305,7 +305,7 @@ func (s *Store) publish(ts uint64, jobs []*job) bool {
 // flush hands one transaction to badger, which writes it to its log. It is not
 // durable yet.
 func (s *Store) flush(ts uint64, puts []put) error {
-	if err := s.wal.ready(); err != nil { // of a second piece; the first found it ready
+	if err := s.wal.Ready(); err != nil { // of a second piece; the first found it ready
 		return err
 	}
 	txn := s.db.NewTransactionAt(ts-1, true)
@@ -329,7 +329,7 @@ func (s *Store) flush(ts uint64, puts []put) error {
 // restart brings back what was refused.
 func (s *Store) failStop(cause error, from uint64) {
 	// Cut first: who is refused shall not meet the write again after a restart.
-	if err := s.wal.cut(from); err != nil {
+	if err := s.wal.Cut(from); err != nil {
 		s.log.Error("store failed: could not cut off the failed write", "cause", err)
 	}
 	s.log.Error("store failed: a write or flush did not succeed", "cause", cause)

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pipit-im/pipit/pkg/badgerlog"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -199,22 +200,22 @@ func TestLogRot(t *testing.T) {
 	}
 	cut := filepath.Join(dir, "cut")
 	copyStore(t, live, cut)
-	log := walPath(cut, f.s.wal.fid)
+	log := badgerlog.Path(cut, f.s.wal.Number())
 	data, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var ends []int
-	end, _ := scanLog(data, func(e logEntry) {
-		if e.fin {
-			ends = append(ends, e.at)
+	end, _ := badgerlog.Scan(data, func(e badgerlog.Entry) {
+		if e.Fin {
+			ends = append(ends, e.At)
 		}
 	})
 	open := func(data []byte) (im.Seq, error) {
 		bad := filepath.Join(dir, "bad")
 		defer os.RemoveAll(bad)
 		copyStore(t, cut, bad)
-		if err := os.WriteFile(walPath(bad, f.s.wal.fid), data, 0o600); err != nil {
+		if err := os.WriteFile(badgerlog.Path(bad, f.s.wal.Number()), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s, err := Open(small(bad))
@@ -234,7 +235,7 @@ func TestLogRot(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 30 {
 		bad := slices.Clone(data)
-		at := logHeader + rnd.IntN(ends[len(ends)-3]-logHeader)
+		at := badgerlog.Header + rnd.IntN(ends[len(ends)-3]-badgerlog.Header)
 		bad[at] ^= 1 << rnd.IntN(8)
 		var oe *OpenError
 		if _, err := open(bad); !errors.As(err, &oe) || oe.Reason != Damaged {

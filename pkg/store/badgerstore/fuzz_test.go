@@ -152,15 +152,3 @@ func FuzzValue(f *testing.F) {
 		}
 	})
 }
-
-// FuzzLog gives the log scanner any bytes.
-func FuzzLog(f *testing.F) {
-	f.Add(make([]byte, 100))
-	f.Add(append(make([]byte, logHeader), "\x80\x00\x13\x01\x00!badger!txn\xff\xff\xff\xff\xff\xff\xff\xfe1abcd"...))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		used, err := checkLog(b)
-		if err == nil && used > max(len(b), logHeader) {
-			t.Fatalf("%d of %d bytes", used, len(b))
-		}
-	})
-}

@@ -17,6 +17,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 	"golang.org/x/sys/unix"
 
+	"github.com/pipit-im/pipit/pkg/badgerlog"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -84,7 +85,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	if err := s.load(); err != nil {
-		return nil, errors.Join(err, s.wal.close(), s.db.Close(), lock.Close())
+		return nil, errors.Join(err, s.wal.Close(), s.db.Close(), lock.Close())
 	}
 	if o.ReadOnly {
 		s.state.Store(&status{store.ReadOnly, "the store was opened for reading only"})
@@ -92,7 +93,7 @@ func Open(o Options) (*Store, error) {
 		return s, nil
 	}
 	if err := s.prepare(); err != nil {
-		return nil, errors.Join(err, s.wal.close(), s.db.Close(), lock.Close())
+		return nil, errors.Join(err, s.wal.Close(), s.db.Close(), lock.Close())
 	}
 	s.checkSpace()
 	s.keepReserve()
@@ -136,7 +137,7 @@ func lockDir(o *Options) (*os.File, error) {
 	if err != nil {
 		return nil, notWritable(err)
 	}
-	if err := ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), how|unix.LOCK_NB) }); err != nil {
+	if err := badgerlog.IgnoringEINTR(func() error { return unix.Flock(int(f.Fd()), how|unix.LOCK_NB) }); err != nil {
 		f.Close()
 		return nil, cannotOpen(Held, err,
 			"The data directory %s is in use by another Pipit process: stop that one first, or choose another data_dir.", o.Dir)
@@ -247,15 +248,15 @@ func (s *Store) openFiles() error {
 	s.maxBytes = int(db.MaxBatchSize() * 9 / 10)
 	s.maxPuts = int(db.MaxBatchCount() * 9 / 10)
 	if !o.ReadOnly {
-		s.wal = wal{dir: o.Dir, blocks: o.MemTableBytes * walBlocks / 2, noSync: o.NoSync, syncFault: o.syncFault}
-		if err := s.wal.open(); err != nil {
-			err = errors.Join(err, s.wal.close(), db.Close())
+		s.wal = badgerlog.Log{Dir: o.Dir, Blocks: o.MemTableBytes * badgerlog.HalfTables / 2, NoSync: o.NoSync, SyncFault: o.syncFault}
+		if err := s.wal.Open(); err != nil {
+			err = errors.Join(err, s.wal.Close(), db.Close())
 			if errors.Is(err, unix.ENOSPC) {
 				return noRoom(o.Dir, err)
 			}
 			return damagedDir(o.Dir, err)
 		}
-		if s.wal.sparse {
+		if s.wal.Sparse() {
 			s.log.Warn("this file system cannot reserve room for files: a full disk may end the server")
 		}
 	}
@@ -270,7 +271,7 @@ func needsRecover(dir string) *OpenError {
 // makeRoom gives the reserve up if badger could not open without it.
 func (s *Store) makeRoom(need int64) error {
 	// What the last run logged becomes a table, and a new log gets its blocks.
-	need += s.opt.MemTableBytes*walBlocks/2 + 1<<20
+	need += s.opt.MemTableBytes*badgerlog.HalfTables/2 + 1<<20
 	free, err := s.free()
 	if err != nil {
 		return cannotOpen(NotWritable, err, "The data directory %s cannot be looked at.", s.opt.Dir)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pipit-im/pipit/pkg/badgerlog"
 	"github.com/pipit-im/pipit/pkg/store"
 )
 
@@ -47,7 +48,7 @@ func (s *Store) free() (int64, error) {
 
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
-	if err := ignoringEINTR(func() error { return unix.Statfs(dir, &st) }); err != nil {
+	if err := badgerlog.IgnoringEINTR(func() error { return unix.Statfs(dir, &st) }); err != nil {
 		return 0, fmt.Errorf("statfs %s: %w", dir, err)
 	}
 	blocks := st.Bavail
@@ -158,10 +159,10 @@ func (s *Store) keepReserve() {
 // flushing reports whether badger still has to make tables of logs: what is
 // free is for those first.
 func (s *Store) flushing() bool {
-	fids, err := walFiles(s.opt.Dir)
+	fids, err := badgerlog.Files(s.opt.Dir)
 	n := 0
 	for _, fid := range fids {
-		if fi, err := os.Stat(walPath(s.opt.Dir, fid)); err == nil && fi.Size() > 0 {
+		if fi, err := os.Stat(badgerlog.Path(s.opt.Dir, fid)); err == nil && fi.Size() > 0 {
 			n++
 		}
 	}
@@ -173,7 +174,7 @@ func makeReserve(dir string, size int64) error {
 	if err != nil {
 		return err
 	}
-	err = ignoringEINTR(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
+	err = badgerlog.IgnoringEINTR(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		err = nil // such a file system cannot be helped
 	}

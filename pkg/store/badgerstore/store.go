@@ -27,6 +27,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/pipit-im/pipit/pkg/badgerlog"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -107,7 +108,7 @@ type Store struct {
 	mono func() time.Duration
 	lock *os.File
 	db   *badger.DB
-	wal  wal // committer
+	wal  badgerlog.Log // committer
 
 	groupBytes, groupPuts int // what closes a group: half of what one badger transaction takes
 	maxBytes, maxPuts     int // what one Write may have: nearly all of that
@@ -165,5 +166,5 @@ func (s *Store) close() error {
 		s.log.Warn("the store is left without closing its files")
 		return nil
 	}
-	return errors.Join(s.db.Close(), s.wal.close(), syncDir(s.opt.Dir), s.lock.Close())
+	return errors.Join(s.db.Close(), s.wal.Close(), badgerlog.SyncDir(s.opt.Dir), s.lock.Close())
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/y"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/pipit-im/pipit/pkg/badgerlog"
 )
 
 // tidy looks the directory over before badger does, and removes what a power
@@ -32,25 +34,25 @@ func tidy(dir string, log *slog.Logger) (logged int64, err error) {
 			return 0, damagedDir(dir, err)
 		}
 	}
-	fids, err := walFiles(dir)
+	fids, err := badgerlog.Files(dir)
 	if err != nil {
 		return 0, damagedDir(dir, err)
 	}
 	for _, fid := range fids {
-		data, err := os.ReadFile(walPath(dir, fid))
+		data, err := os.ReadFile(badgerlog.Path(dir, fid))
 		if err != nil {
 			return 0, damagedDir(dir, err)
 		}
 		if len(data) == 0 {
 			// Made beforehand and never used.
-			if err := os.Remove(walPath(dir, fid)); err != nil {
+			if err := os.Remove(badgerlog.Path(dir, fid)); err != nil {
 				return 0, damagedDir(dir, err)
 			}
 			continue
 		}
-		used, err := checkLog(data)
+		used, err := badgerlog.Check(data)
 		if err != nil {
-			return 0, damagedDir(dir, fmt.Errorf("%s: %w", filepath.Base(walPath(dir, fid)), err))
+			return 0, damagedDir(dir, fmt.Errorf("%s: %w", filepath.Base(badgerlog.Path(dir, fid)), err))
 		}
 		log.Debug("log of the last run", "file", fid, "bytes", used)
 		logged += int64(used)
@@ -63,12 +65,12 @@ func checkReadOnly(dir string) error {
 	if err := checkFormat(dir); err != nil {
 		return err
 	}
-	fids, err := walFiles(dir)
+	fids, err := badgerlog.Files(dir)
 	if err != nil {
 		return damagedDir(dir, err)
 	}
 	for _, fid := range fids {
-		if fi, err := os.Stat(walPath(dir, fid)); err == nil && fi.Size() >= 0 {
+		if fi, err := os.Stat(badgerlog.Path(dir, fid)); err == nil && fi.Size() >= 0 {
 			return needsRecover(dir)
 		}
 	}
@@ -335,7 +337,7 @@ func writeFormat(dir string) error {
 			return err
 		}
 		_, err = f.Write(formatLine(formatNow))
-		return errors.Join(err, f.Sync(), f.Close(), os.Rename(name+".new", name), syncDir(dir))
+		return errors.Join(err, f.Sync(), f.Close(), os.Rename(name+".new", name), badgerlog.SyncDir(dir))
 	}()
 	if err != nil {
 		return noRoomOr(dir, err)

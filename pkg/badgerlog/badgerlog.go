@@ -1,4 +1,14 @@
-package badgerstore
+// Package badgerlog looks after the files that badger logs into: it gives them
+// their blocks beforehand, makes them durable, cuts off what failed, and tells a
+// log that a power cut tore from one that rotted.
+//
+// It owns the log files of one store directory and their format as badger
+// writes it; it never imports badger, never reads a record's meaning and starts
+// no goroutine. A Log belongs to one goroutine at a time, the store's committer;
+// the functions are pure or touch only the paths they are given.
+//
+// The contract is "the log" in pkg/store/badgerstore/DESIGN.md.
+package badgerlog
 
 import (
 	"bytes"
@@ -15,7 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wal looks after the file that badger logs into. Badger makes each such file
+// Log looks after the file that badger logs into. Badger makes each such file
 // sparse and writes it through a mapping, so that a full disk is a SIGBUS, and
 // it syncs two files where one was written. So the store does both itself:
 //
@@ -26,63 +36,72 @@ import (
 //     each transaction, before the next one is written.
 //
 // It belongs to the committer (and to Open and Close before and after it).
-type wal struct {
-	dir    string
-	blocks int64 // how much of a file is given blocks beforehand
-	noSync bool
+type Log struct {
+	Dir    string
+	Blocks int64 // how much of a file is given blocks beforehand
+	NoSync bool
 	cur    *os.File // what badger logs into now
 	fid    int
 	next   *os.File // made beforehand, or nil
 	old    []int    // logs that badger may still have to make tables of
 	sparse bool     // the file system cannot give blocks beforehand
-	// syncFault, in tests, answers in place of the disk.
-	syncFault func() error
+	// SyncFault, in tests, answers in place of the disk.
+	SyncFault func() error
 }
 
-const walExt = ".mem"
+const ext = ".mem"
 
-// walBlocks is how many half memtables a log is given blocks for: badger goes on
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// HalfTables is how many half memtables a log is given blocks for: badger goes on
 // to the next one when the log is as long as the memtable may be big, before
 // the transaction that is to come.
-const walBlocks = 3
+const HalfTables = 3
 
-func walPath(dir string, fid int) string {
-	return filepath.Join(dir, fmt.Sprintf("%05d%s", fid, walExt))
+// Path returns the name of a log file.
+func Path(dir string, fid int) string {
+	return filepath.Join(dir, fmt.Sprintf("%05d%s", fid, ext))
 }
 
-// walFiles returns the numbers of the log files in dir, rising.
-func walFiles(dir string) ([]int, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*"+walExt))
+// Files returns the numbers of the log files in dir, rising.
+func Files(dir string) ([]int, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*"+ext))
 	var fids []int
 	for _, n := range names {
-		if fid, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(n), walExt)); err == nil {
+		if fid, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(n), ext)); err == nil {
 			fids = append(fids, fid)
 		}
 	}
 	return fids, err
 }
 
-// open finds the file that badger, just opened, logs into.
-func (w *wal) open() error {
-	fids, err := walFiles(w.dir)
+// Sparse says that the file system cannot give blocks beforehand.
+func (w *Log) Sparse() bool { return w.sparse }
+
+// Number returns the number of the file that badger logs into.
+func (w *Log) Number() int { return w.fid }
+
+// Open finds the file that badger, just opened, logs into.
+func (w *Log) Open() error {
+	fids, err := Files(w.Dir)
 	if err != nil || len(fids) == 0 {
 		return fmt.Errorf("badger has no log file: %w", err)
 	}
 	w.fid = slices.Max(fids)
 	w.old = slices.DeleteFunc(fids, func(fid int) bool { return fid == w.fid })
-	if w.cur, err = os.OpenFile(walPath(w.dir, w.fid), os.O_RDWR, 0); err != nil {
+	if w.cur, err = os.OpenFile(Path(w.Dir, w.fid), os.O_RDWR, 0); err != nil {
 		return err
 	}
 	return w.allocate(w.cur)
 }
 
 // allocate gives f its blocks without changing its size.
-func (w *wal) allocate(f *os.File) error {
+func (w *Log) allocate(f *os.File) error {
 	if w.sparse {
 		return nil
 	}
-	err := ignoringEINTR(func() error {
-		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, w.blocks)
+	err := IgnoringEINTR(func() error {
+		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, w.Blocks)
 	})
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 		w.sparse = true
@@ -94,18 +113,18 @@ func (w *wal) allocate(f *os.File) error {
 	return nil
 }
 
-// ready makes sure that badger can go on to a next file.
-func (w *wal) ready() error {
+// Ready makes sure that badger can go on to a next file.
+func (w *Log) Ready() error {
 	if err := w.follow(); err != nil || w.next != nil {
 		return err
 	}
-	name := walPath(w.dir, w.fid+1)
+	name := Path(w.Dir, w.fid+1)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
 	if err = w.allocate(f); err == nil {
-		err = errors.Join(f.Sync(), syncDir(w.dir))
+		err = errors.Join(f.Sync(), SyncDir(w.Dir))
 	}
 	if err != nil {
 		return errors.Join(err, f.Close(), os.Remove(name))
@@ -116,7 +135,7 @@ func (w *wal) ready() error {
 
 // follow notices that badger went on to the next file, which it does before it
 // writes a transaction and never within one.
-func (w *wal) follow() error {
+func (w *Log) follow() error {
 	if w.next == nil {
 		return nil
 	}
@@ -131,35 +150,35 @@ func (w *wal) follow() error {
 	return err
 }
 
-// backlog returns how many logs badger still has to make tables of.
-func (w *wal) backlog() int {
+// Backlog returns how many logs badger still has to make tables of.
+func (w *Log) Backlog() int {
 	w.old = slices.DeleteFunc(w.old, func(fid int) bool {
-		_, err := os.Stat(walPath(w.dir, fid))
+		_, err := os.Stat(Path(w.Dir, fid))
 		return errors.Is(err, os.ErrNotExist)
 	})
 	return len(w.old)
 }
 
-// sync makes what was logged durable.
-func (w *wal) sync() error {
+// Sync makes what was logged durable.
+func (w *Log) Sync() error {
 	if err := w.follow(); err != nil {
 		return err
 	}
-	if w.syncFault != nil {
-		if err := w.syncFault(); err != nil {
+	if w.SyncFault != nil {
+		if err := w.SyncFault(); err != nil {
 			return err
 		}
 	}
-	if w.noSync {
+	if w.NoSync {
 		return nil
 	}
-	return ignoringEINTR(func() error { return unix.Fdatasync(int(w.cur.Fd())) })
+	return IgnoringEINTR(func() error { return unix.Fdatasync(int(w.cur.Fd())) })
 }
 
-// cut ends the log before the transactions of version from and later: a commit
+// Cut ends the log before the transactions of version from and later: a commit
 // that failed is not to come back at the next start. The disk that just failed
 // must take one more write for that; three tries.
-func (w *wal) cut(from uint64) error {
+func (w *Log) Cut(from uint64) error {
 	if err := w.follow(); err != nil {
 		return err
 	}
@@ -168,16 +187,16 @@ func (w *wal) cut(from uint64) error {
 		return err
 	}
 	at := -1
-	scanLog(data, func(e logEntry) {
-		if at < 0 && e.version >= from {
-			at = e.at
+	Scan(data, func(e Entry) {
+		if at < 0 && e.Version >= from {
+			at = e.At
 		}
 	})
 	if at < 0 {
 		return nil
 	}
 	for range 3 {
-		if _, err = w.cur.WriteAt(make([]byte, logZeros), int64(at)); err == nil {
+		if _, err = w.cur.WriteAt(make([]byte, zeros), int64(at)); err == nil {
 			err = w.cur.Sync()
 		}
 		if err == nil {
@@ -187,8 +206,8 @@ func (w *wal) cut(from uint64) error {
 	return err
 }
 
-// close lets go of the files; one that was made beforehand goes.
-func (w *wal) close() error {
+// Close lets go of the files; one that was made beforehand goes.
+func (w *Log) Close() error {
 	var errs []error
 	if w.cur != nil {
 		errs = append(errs, w.cur.Close())
@@ -204,7 +223,8 @@ func (w *wal) close() error {
 	return errors.Join(errs...)
 }
 
-func ignoringEINTR(fn func() error) error {
+// IgnoringEINTR calls fn until a signal does not interrupt it.
+func IgnoringEINTR(fn func() error) error {
 	for {
 		if err := fn(); !errors.Is(err, unix.EINTR) {
 			return err
@@ -212,7 +232,8 @@ func ignoringEINTR(fn func() error) error {
 	}
 }
 
-func syncDir(dir string) error {
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -223,23 +244,25 @@ func syncDir(dir string) error {
 // Badger's log format: a header of 20 bytes, then entries of
 // meta, user meta, three varints (key length, value length, expiry), key
 // (which ends in the version, inverted), value, CRC-32C of all before.
+// Header is where the entries of a log begin.
 const (
-	logHeader = 20
-	logZeros  = 22 // the longest entry header: zeros of that length end a log
-	logFin    = 1 << 7
-	finKey    = "!badger!txn"
+	Header = 20
+	zeros  = 22 // the longest entry header: zeros of that length end a log
+	fin    = 1 << 7
+	finKey = "!badger!txn"
 )
 
-type logEntry struct {
-	at      int
-	version uint64
-	fin     bool // the end of a transaction
+// Entry is one entry of a log.
+type Entry struct {
+	At      int // where it begins
+	Version uint64
+	Fin     bool // the end of a transaction
 }
 
-// readLogEntry reads the entry at data[at:]; size 0: none that is whole.
-func readLogEntry(data []byte, at int) (e logEntry, size int) {
+// readEntry reads the entry at data[at:]; size 0: none that is whole.
+func readEntry(data []byte, at int) (e Entry, size int) {
 	b := data[at:]
-	if len(b) < logZeros || b[0]|b[1]|b[2] == 0 {
+	if len(b) < zeros || b[0]|b[1]|b[2] == 0 {
 		return e, 0
 	}
 	i := 2
@@ -259,31 +282,31 @@ func readLogEntry(data []byte, at int) (e logEntry, size int) {
 	if crc32.Checksum(b[:i], castagnoli) != binary.BigEndian.Uint32(b[i:]) {
 		return e, 0
 	}
-	return logEntry{at, ^binary.BigEndian.Uint64(k[len(k)-8:]), b[0]&logFin != 0}, i + 4
+	return Entry{at, ^binary.BigEndian.Uint64(k[len(k)-8:]), b[0]&fin != 0}, i + 4
 }
 
-// scanLog calls fn for each whole entry from the start of a log file and
+// Scan calls fn for each whole entry from the start of a log file and
 // returns where the last whole transaction ends, and the version of that.
-func scanLog(data []byte, fn func(logEntry)) (end int, last uint64) {
-	end = logHeader
-	for at := logHeader; at < len(data); {
-		e, size := readLogEntry(data, at)
+func Scan(data []byte, fn func(Entry)) (end int, last uint64) {
+	end = Header
+	for at := Header; at < len(data); {
+		e, size := readEntry(data, at)
 		if size == 0 {
 			break
 		}
 		fn(e)
-		if at += size; e.fin {
-			end, last = at, e.version
+		if at += size; e.Fin {
+			end, last = at, e.Version
 		}
 	}
 	return end, last
 }
 
-// checkLog tells a log that a power cut tore from one that rotted. Only the
+// Check tells a log that a power cut tore from one that rotted. Only the
 // last transaction can be torn: each is on disk before the next is written. So
 // a whole end of a transaction two versions behind the break is rot.
-func checkLog(data []byte) (used int, err error) {
-	end, last := scanLog(data, func(logEntry) {})
+func Check(data []byte) (used int, err error) {
+	end, last := Scan(data, func(Entry) {})
 	rest := data[min(end, len(data)):]
 	for off := 0; ; {
 		i := bytes.Index(rest[off:min(len(rest), off+1<<16)], []byte(finKey))
@@ -295,12 +318,12 @@ func checkLog(data []byte) (used int, err error) {
 		}
 		// The header of such an entry has 5 bytes.
 		at := end + off + i - 5
-		if e, size := readLogEntry(data, max(at, 0)); size > 0 && e.fin {
+		if e, size := readEntry(data, max(at, 0)); size > 0 && e.Fin {
 			if last == 0 {
-				last = e.version - 1 // the first that can be read, perhaps of the torn one
+				last = e.Version - 1 // the first that can be read, perhaps of the torn one
 			}
-			if e.version >= last+2 {
-				return end, fmt.Errorf("transaction %d is broken at byte %d, but %d behind it is whole", last+1, end, e.version)
+			if e.Version >= last+2 {
+				return end, fmt.Errorf("transaction %d is broken at byte %d, but %d behind it is whole", last+1, end, e.Version)
 			}
 		}
 		off += i + len(finKey)
