@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pipit-im/pipit/pkg/bus"
@@ -114,6 +115,39 @@ func TestFanoutDoesNotAllocateForRecipients(t *testing.T) {
 	t.Logf("allocations an entry: %v to 10 sessions, %v to 1000", few, many)
 	if many > few+5 || few > 5 {
 		t.Errorf("an entry allocates %v times for 10 sessions and %v for 1000; want the same few", few, many)
+	}
+}
+
+// A hot room's frames wait for as long as writing to all of it takes, within
+// bounds, and no longer; and not a moment in a room that is not hot.
+func TestGatherDelayFollowsTheRoom(t *testing.T) {
+	for _, c := range []struct {
+		sessions int
+		want     time.Duration
+	}{{50, 5 * time.Millisecond}, {1000, 15 * time.Millisecond}, {4000, 25 * time.Millisecond}} {
+		synctest.Test(t, func(t *testing.T) {
+			_, b, loops, _ := crowd(t, c.sessions)
+			evs := []bus.Event{{Kind: bus.Entry, Tenant: "t", Conv: "c_1", Entry: &im.Entry{Conv: "c_1", Seq: 1, By: "u_1", Kind: im.EntryMessage, Text: "hot"}}}
+			for range hotLevel + 1 {
+				for _, l := range loops {
+					l.run()
+				}
+				b.Publish(evs)
+			}
+			if loops[0].posts() != 0 {
+				t.Fatal("the room is not hot")
+			}
+			time.Sleep(c.want - time.Microsecond)
+			synctest.Wait()
+			if loops[0].posts() != 0 {
+				t.Errorf("%d sessions: posted before %v", c.sessions, c.want)
+			}
+			time.Sleep(time.Microsecond)
+			synctest.Wait()
+			if loops[0].posts() != 1 || loops[1].posts() != 1 {
+				t.Errorf("%d sessions: not posted after %v", c.sessions, c.want)
+			}
+		})
 	}
 }
 

@@ -25,8 +25,9 @@ type room struct {
 	level  float32       // messages above the rate at which writing at once pays
 	last   time.Duration // when level was brought up to date
 	hot    bool
-	listed bool   // is in Hub.gathering
-	buffer []byte // frames in order, not posted yet
+	listed bool          // is in Hub.gathering
+	due    time.Duration // while listed: when the buffer is posted, since start
+	buffer []byte        // frames in order, not posted yet
 	// bufferSize is what the next buffer is made with, from the last one.
 	bufferSize int
 	passedOver int // times in a row that the buffer was due and walking was not 0
