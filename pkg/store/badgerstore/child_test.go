@@ -180,11 +180,15 @@ func (c *child) end() {
 	}
 }
 
-// kill ends the child as kill -9 does.
-func (c *child) kill() {
+// kill ends the child as kill -9 does. rest gets what it had said before that:
+// Wait closes the pipe, so it is read first.
+func (c *child) kill(rest func(line string)) {
 	c.t.Helper()
 	if err := c.cmd.Process.Kill(); err != nil {
 		c.t.Fatal(err)
+	}
+	for c.out.Scan() {
+		rest(c.out.Text())
 	}
 	c.cmd.Wait()
 }

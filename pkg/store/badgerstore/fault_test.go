@@ -324,10 +324,9 @@ func TestKill(t *testing.T) {
 		for range 50 + rnd.IntN(400) {
 			fmt.Sscanf(c.line(), "ack %d", &acked)
 		}
-		c.kill()
-		for c.out.Scan() { // what was acknowledged before it died
-			fmt.Sscanf(c.out.Text(), "ack %d", &acked)
-		}
+		c.kill(func(line string) { // what was acknowledged before it died
+			fmt.Sscanf(line, "ack %d", &acked)
+		})
 	}
 }
 
