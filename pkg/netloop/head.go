@@ -60,6 +60,9 @@ func headEnd(p []byte, from int) (n, scanned int, err *headError) {
 	if from == 0 && len(p) > 0 && !isToken(p[0]) {
 		return 0, 0, errNotHTTP
 	}
+	// What lies beyond the bound does not count, or the answer would depend on how
+	// the bytes came.
+	p = p[:min(len(p), maxHeadBytes)]
 	for at := from; at < len(p); {
 		i := bytes.IndexByte(p[at:], '\n')
 		if i < 0 {
@@ -70,9 +73,6 @@ func headEnd(p []byte, from int) (n, scanned int, err *headError) {
 			return 0, 0, errLineEnd
 		}
 		if at >= 4 && p[at-4] == '\r' && p[at-3] == '\n' {
-			if at > maxHeadBytes {
-				return 0, 0, errHeadTooLong
-			}
 			return at, at, nil
 		}
 	}
