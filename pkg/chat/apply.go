@@ -284,6 +284,9 @@ func (c *Chat) direct(out *outcome) error {
 	if me == other {
 		return im.E(im.Invalid, "A conversation of two needs somebody else.").OnField("user")
 	}
+	if len(other) > im.MaxIDBytes { // as in cache.get
+		return im.E(im.NotFound, "There is no such user.").OnField("user")
+	}
 	pair := pairName{cmd.Actor.Tenant, [2]im.UserID{min(me, other), max(me, other)}}
 	if _, staged := c.batch.pairs[pair]; staged {
 		return errFlush

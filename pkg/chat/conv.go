@@ -158,6 +158,9 @@ func newCache(s store.Convs, limit int64) *cache {
 // is access.NotFound. What it returns is current at that time or later: who
 // reads it after it was evicted reads a state that was current during the call.
 func (ch *cache) get(ctx context.Context, k convKey) (*conv, error) {
+	if len(k.id) > im.MaxIDBytes {
+		return nil, access.NotFound() // wire does not judge ids, and the store holds it for our mistake
+	}
 	ch.mu.RLock()
 	s := ch.slots[k]
 	ch.mu.RUnlock()

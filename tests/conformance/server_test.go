@@ -204,7 +204,14 @@ func shared(name string, settings ...string) func(*testing.T) *server {
 		s, err := newServer(filepath.Join(scratch, name), settings...)
 		if err == nil {
 			atEnd.Lock()
-			atEnd.list = append(atEnd.list, s.kill)
+			atEnd.list = append(atEnd.list, func() {
+				select {
+				case <-s.ended:
+					fmt.Fprintf(os.Stderr, "the server %s ended by itself: %v\n%s\n", name, s.cmd.ProcessState, s.said)
+				default:
+					s.kill()
+				}
+			})
 			atEnd.Unlock()
 		}
 		return s, err
@@ -327,7 +334,7 @@ type tail struct {
 	b  []byte
 }
 
-const tailBytes = 8 << 10
+const tailBytes = 16 << 10
 
 func (w *tail) Write(p []byte) (int, error) {
 	w.mu.Lock()
