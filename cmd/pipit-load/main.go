@@ -61,6 +61,7 @@ type settings struct {
 	Floor    bool
 	JSON     bool
 	Ramp     int
+	Online   int
 }
 
 func root() *cobra.Command {
@@ -109,6 +110,7 @@ func profileCmd(p profile) *cobra.Command {
 	f.DurationVar(&s.Every, "every", p.every, "each sender sends one message in this time")
 	f.IntVar(&s.Size, "size", 64, "bytes of a message's text, 48 to 4096")
 	f.IntVar(&s.Ramp, "ramp", 500, "connections under way at once while connecting")
+	f.IntVar(&s.Online, "online", 0, "connect this many of the users, in their order (default: all)")
 	f.BoolVar(&s.Floor, "floor", false, "also measure a bare write loop, and say the ratio")
 	f.BoolVar(&s.JSON, "json", false, "print the report as JSON")
 	return c
@@ -126,6 +128,8 @@ func (s *settings) check() error {
 		return fmt.Errorf("--duration must be from 1s to 24h")
 	case s.Every < 10*time.Millisecond:
 		return fmt.Errorf("--every must be at least 10ms")
+	case s.Online < 0 || s.Online > s.Users:
+		return fmt.Errorf("--online must be from 1 to --users")
 	case s.Ramp < 1:
 		return fmt.Errorf("--ramp must be at least 1")
 	}

@@ -76,6 +76,9 @@ func run(ctx context.Context, s settings, progress io.Writer) (*report, error) {
 		return nil, err
 	}
 	r.Rooms = rooms
+	if s.Online > 0 {
+		plans, s.Users = plans[:s.Online], s.Online
+	}
 	if r.Empty, err = memoryOf(status.PID); err != nil {
 		return nil, err
 	}
