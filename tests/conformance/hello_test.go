@@ -272,7 +272,9 @@ func Test3_3_PagesAndSync(t *testing.T) {
 			return h.everything(h.hello, 0)
 		},
 		func() ([]value, value) { return b2.everything(b2.ok("conversation.list", J{"sync": sync}), 0) },
-		func() ([]value, value) { return b2.everything(b2.ok("conversation.list", J{"sync": sync, "limit": 2}), 2) },
+		func() ([]value, value) {
+			return b2.everything(b2.ok("conversation.list", J{"sync": sync, "limit": 2}), 2)
+		},
 	} {
 		list, last := ask()
 		got := heads(list)
