@@ -255,11 +255,11 @@ func measureCode(ctx context.Context, b *bench) error {
 		return fmt.Errorf("allocation tests: %w\n%s", err, out)
 	}
 	b.saw("allocs", 0, "testing.AllocsPerRun in netloop and hub: the same count for 10 recipients and 1000, 0 for a write")
-	cold, err := nsPerOp(ctx, "BenchmarkPage/cold", "./pkg/store/badgerstore")
+	cold, err := cpuPerOp(ctx, "BenchmarkPage/cold", "./pkg/store/badgerstore")
 	if err != nil {
 		return err
 	}
-	warm, err := nsPerOp(ctx, "BenchmarkHistoryMemory", "./pkg/chat")
+	warm, err := cpuPerOp(ctx, "BenchmarkHistoryMemory", "./pkg/chat")
 	if err != nil {
 		return err
 	}

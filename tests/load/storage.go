@@ -121,17 +121,19 @@ func medianSync(name string) (time.Duration, error) {
 	return times[len(times)/2], nil
 }
 
-// nsPerOp runs one benchmark.
-func nsPerOp(ctx context.Context, name, pkg string) (float64, error) {
+// cpuPerOp runs one benchmark and returns the nanoseconds of processor time of an
+// operation.
+func cpuPerOp(ctx context.Context, name, pkg string) (float64, error) {
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+strings.ReplaceAll(name, "/", "$/^")+"$", "-benchtime", "2000x", pkg)
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+strings.ReplaceAll(name, "/", "$/^")+"$", "-benchtime", "20000x", pkg)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
 		return 0, fmt.Errorf("%s: %w\n%s", name, err, out.String())
 	}
 	for line := range strings.Lines(out.String()) {
-		if f := strings.Fields(line); len(f) >= 4 && strings.HasPrefix(f[0], name) && f[3] == "ns/op" {
-			return strconv.ParseFloat(f[2], 64)
+		f := strings.Fields(line)
+		if i := slices.Index(f, "cpu-ns/op"); i > 0 && strings.HasPrefix(f[0], name) {
+			return strconv.ParseFloat(f[i-1], 64)
 		}
 	}
 	return 0, fmt.Errorf("%s said nothing:\n%s", name, out.String())
