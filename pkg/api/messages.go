@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -19,13 +20,16 @@ import (
 type sendInput struct {
 	Conversation string `path:"id" maxLength:"200"`
 	Key          string `header:"Idempotency-Key" doc:"1–64 printable ASCII characters, unique for each request of the user; required."`
-	RawBody      []byte
-	Body         struct {
-		_        struct{} `additionalProperties:"true"`
-		Text     string   `json:"text"`
-		ReplyTo  uint64   `json:"reply_to,omitempty" doc:"The seq of a message of this conversation."`
-		Mentions []string `json:"mentions,omitempty" maxItems:"1000" nullable:"false" doc:"Ids of members, at most 100."`
-	}
+	RawBody      []byte `contentType:"application/json"`
+}
+
+// sendBody documents RawBody; huma does not decode it, since its errors would
+// not name the field.
+type sendBody struct {
+	_        struct{} `additionalProperties:"true"`
+	Text     string   `json:"text"`
+	ReplyTo  uint64   `json:"reply_to,omitempty" doc:"The seq of a message of this conversation."`
+	Mentions []string `json:"mentions,omitempty" maxItems:"1000" nullable:"false" doc:"Ids of members, at most 100."`
 }
 
 type sendOutput struct {
@@ -51,11 +55,12 @@ type rawOutput struct {
 
 // registerMessages adds message.send and message.history (PROTOCOL 9.3).
 func (a *API) registerMessages(api huma.API) {
+	registry := api.OpenAPI().Components.Schemas
 	send := a.secured(api, huma.Operation{
 		OperationID: "send-message", Method: http.MethodPost, Path: "/v1/conversations/{id}/messages", Tags: []string{"messages"},
 		Summary:       "Send a message; the answer comes after it is on stable storage",
 		DefaultStatus: http.StatusCreated,
-		// The body is judged by wire, as on the socket; the schema documents it.
+		// The body is judged by wire, as on the socket; the schema that is set below documents it.
 		SkipValidateBody: true,
 		Responses: map[string]*huma.Response{
 			"200": {Description: "The same request was stored before."},
@@ -69,12 +74,12 @@ func (a *API) registerMessages(api huma.API) {
 		return out, nil
 	})
 	op := api.OpenAPI().Paths["/v1/conversations/{id}/messages"].Post
+	op.RequestBody.Content["application/json"].Schema = registry.Schema(reflect.TypeFor[sendBody](), true, "SendBody")
 	op.Responses["200"].Content = op.Responses["201"].Content
 	// A response that is given by hand keeps huma from adding the one for errors.
 	failure := api.OpenAPI().Paths["/v1/sessions"].Post.Responses["default"]
 	op.Responses["default"] = failure
 
-	registry := api.OpenAPI().Components.Schemas
 	huma.Register(api, a.secured(api, huma.Operation{
 		OperationID: "message-history", Method: http.MethodGet, Path: "/v1/conversations/{id}/messages", Tags: []string{"messages"},
 		Summary: "A page of the conversation's log, in rising order",
