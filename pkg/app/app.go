@@ -71,7 +71,7 @@ type App struct {
 	loops   *netloop.Server
 	certs   certificate
 	store   *badgerstore.Store
-	bus     bus.Bus
+	bus     *membus.Bus
 	dir     *directory.Directory
 	auth    *auth.Auth
 	chat    *chat.Chat

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -242,7 +243,7 @@ func (a *App) retryReason() func() string {
 // plain HTTP before, as a proxy may send them.
 func (a *App) takeBack(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == wsPath && r.Header.Get("Upgrade") != "" {
+		if wantsWebSocket(r) {
 			err := a.loops.TakeBack(w, r)
 			if err == nil {
 				return
@@ -251,6 +252,21 @@ func (a *App) takeBack(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// wantsWebSocket asks exactly what the loops ask of a head. Were it more
+// generous, they would hand the request to net/http again, and so for ever.
+func wantsWebSocket(r *http.Request) bool {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	if path != wsPath {
+		return false
+	}
+	for item := range strings.SplitSeq(r.Header.Get("Upgrade"), ",") {
+		if strings.EqualFold(strings.Trim(item, " \t"), "websocket") {
+			return true
+		}
+	}
+	return false
 }
 
 // swapHandler answers "starting" until set is called.

@@ -3,18 +3,25 @@ package app
 import (
 	"net/http"
 
+	"github.com/pipit-im/pipit/pkg/bus"
+	"github.com/pipit-im/pipit/pkg/health"
 	"github.com/pipit-im/pipit/pkg/metrics"
 	"github.com/pipit-im/pipit/pkg/store"
 )
 
 // measure connects every stage's counters with the metrics that show them.
 func (a *App) measure() {
+	published := a.metrics.Counters(metrics.BusPublished).Cell()
+	a.bus.Subscribe(func(events []bus.Event) { published.Add(uint64(len(events))) }) // until the bus is closed
 	a.metrics.Source(a.measureNet)
 	a.metrics.Source(a.measureCommit)
 	a.metrics.Source(a.measureHub)
 	a.metrics.Source(a.measureAuth)
 	a.metrics.Source(a.measureStore)
 	a.metrics.Source(func(e *metrics.Emitter) {
+		for _, k := range health.Kinds() {
+			e.Put(metrics.HealthCondition, 0, k.Code)
+		}
 		for _, c := range a.board.List() {
 			e.Put(metrics.HealthCondition, 1, c.Code)
 		}
@@ -69,6 +76,7 @@ func (a *App) measureCommit(e *metrics.Emitter) {
 
 func (a *App) measureHub(e *metrics.Emitter) {
 	s := a.hub.Stats()
+	e.Put(metrics.BusDropped, float64(a.bus.Forgotten()))
 	e.Put(metrics.HubEvents, float64(s.Entries+s.Events))
 	e.Put(metrics.HubDeliveries, float64(s.Deliveries))
 	e.Put(metrics.HubGathered, float64(s.Gathered))
@@ -93,6 +101,7 @@ func (a *App) measureStore(e *metrics.Emitter) {
 	e.Put(metrics.StoreFree, float64(s.FreeBytes))
 	e.Put(metrics.StoreLowWater, float64(s.LowWaterBytes))
 	e.Put(metrics.StoreReserve, float64(s.ReserveBytes))
+	e.Put(metrics.StoreScrubbed, float64(s.Scrubbed))
 	e.Put(metrics.StoreDamaged, float64(s.Damaged))
 	writable := 0.0
 	if s.State == store.Writable {

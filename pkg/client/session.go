@@ -390,11 +390,15 @@ func (c *Client) message(p []byte) error {
 
 // changed takes the position from a HEAD that was announced. One that was not
 // known was joined just now, and its first entries follow, although the head may
-// count them in already (PROTOCOL 3.4).
+// count them in already (PROTOCOL 3.4). Of a known one nothing is pulled: the
+// event of the entry that changed it may be right behind, and everybody in the
+// room would ask for it.
 func (c *Client) changed(h *im.Head) {
-	known := c.logs[h.ID] != nil
+	if c.logs[h.ID] != nil {
+		return
+	}
 	l := c.position(h)
-	l.joined = l.joined || !known && !c.o.FromStart
+	l.joined = !c.o.FromStart
 	c.pull(h.ID, l, h.Head)
 }
 

@@ -79,7 +79,7 @@ var (
 // bus: events between nodes.
 var (
 	BusPublished = &Def{Name: "pipit_bus_published_total", Help: "Events published."}
-	BusDropped   = &Def{Name: "pipit_bus_dropped_total", Help: "Events lost on the way; the log repairs them."}
+	BusDropped   = &Def{Name: "pipit_bus_dropped_total", Help: "Presence leases that found no room, and events lost on the way, which the log repairs."}
 )
 
 // auth: sign-in.
@@ -96,15 +96,14 @@ var APIRequests = &Def{Name: "pipit_api_requests_total", Help: "REST requests, b
 
 // store: the disk.
 var (
-	StoreLSM       = &Def{Name: "pipit_store_tables_bytes", Type: TypeGauge, Help: "Size of the tables (LSM)."}
-	StoreValueLog  = &Def{Name: "pipit_store_value_log_bytes", Type: TypeGauge, Help: "Size of the value log."}
-	StoreFree      = &Def{Name: "pipit_store_free_bytes", Type: TypeGauge, Help: "Free space of the disk."}
-	StoreLowWater  = &Def{Name: "pipit_store_low_water_bytes", Type: TypeGauge, Help: "Free space below which nothing is accepted."}
-	StoreReserve   = &Def{Name: "pipit_store_reserve_bytes", Type: TypeGauge, Help: "Size of the reserve file; 0 when it was given up."}
-	StoreWritable  = &Def{Name: "pipit_store_writable", Type: TypeGauge, Help: "1 while writes are accepted."}
-	StoreDamaged   = &Def{Name: "pipit_store_damaged_records", Type: TypeGauge, Help: "Records whose checksum is wrong."}
-	StoreScrub     = &Def{Name: "pipit_store_scrub_progress_ratio", Type: TypeGauge, Help: "How much the running scrub has read; 1 when it is done."}
-	StoreScrubTime = &Def{Name: "pipit_store_scrub_completed_timestamp_seconds", Type: TypeGauge, Help: "When the last full scrub ended; 0 if none did."}
+	StoreLSM      = &Def{Name: "pipit_store_tables_bytes", Type: TypeGauge, Help: "Size of the tables (LSM)."}
+	StoreValueLog = &Def{Name: "pipit_store_value_log_bytes", Type: TypeGauge, Help: "Size of the value log."}
+	StoreFree     = &Def{Name: "pipit_store_free_bytes", Type: TypeGauge, Help: "Free space of the disk."}
+	StoreLowWater = &Def{Name: "pipit_store_low_water_bytes", Type: TypeGauge, Help: "Free space below which nothing is accepted."}
+	StoreReserve  = &Def{Name: "pipit_store_reserve_bytes", Type: TypeGauge, Help: "Size of the reserve file; 0 when it was given up."}
+	StoreWritable = &Def{Name: "pipit_store_writable", Type: TypeGauge, Help: "1 while writes are accepted."}
+	StoreDamaged  = &Def{Name: "pipit_store_damaged_records", Type: TypeGauge, Help: "Records whose checksum is wrong."}
+	StoreScrubbed = &Def{Name: "pipit_store_scrubbed_records_total", Help: "Records that the slow check has read; it begins anew when it is through."}
 )
 
 // HealthCondition has one series for each condition of package health. The list
@@ -126,7 +125,7 @@ func Defs() []*Def {
 		BusPublished, BusDropped,
 		AuthAttempts, AuthQueued, AuthSeconds,
 		APIRequests,
-		StoreLSM, StoreValueLog, StoreFree, StoreLowWater, StoreReserve, StoreWritable, StoreDamaged, StoreScrub, StoreScrubTime,
+		StoreLSM, StoreValueLog, StoreFree, StoreLowWater, StoreReserve, StoreWritable, StoreDamaged, StoreScrubbed,
 		HealthCondition,
 	}
 }
