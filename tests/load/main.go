@@ -11,8 +11,9 @@
 // and just after in the same run; the rest are counts. RESULTS.md has the figures
 // that were seen, and what each means.
 //
-// One goroutine; the only others are those of the TLS clients. It exits with 1
-// if something was lost, doubled or out of order, or if a measure failed; a
+// Measures run one after the other, each waiting for the goroutines that it
+// starts. It exits with 1 if something was lost, doubled or out of order, or if a
+// measure failed; a
 // missed bar is printed, not a failure, because it says as much of the machine.
 package main
 

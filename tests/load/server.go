@@ -175,6 +175,29 @@ func procStatus(pid int, name string) (int64, error) {
 	return 0, fmt.Errorf("/proc/%d/status has no %s", pid, name)
 }
 
+// watchAnon looks at RssAnon twice a second until the returned function is called,
+// which says the highest that was seen.
+func (s *server) watchAnon() func() int64 {
+	stop, most := make(chan struct{}), make(chan int64)
+	go func() {
+		highest := int64(0)
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if n, err := procStatus(s.pid(), "RssAnon"); err == nil { // else it has ended, which others notice
+					highest = max(highest, n)
+				}
+			case <-stop:
+				most <- highest
+				return
+			}
+		}
+	}()
+	return func() int64 { close(stop); return <-most }
+}
+
 // heap returns the server's live heap after a collection.
 func (s *server) heap(ctx context.Context) (int64, error) {
 	var text bytes.Buffer
