@@ -82,7 +82,9 @@ func TestClientAgainstServer(t *testing.T) {
 	entries.want(t, "changed:A member message")
 	call(wire.MethodUpdate, &wire.UpdateParams{ID: conv, Title: "B"})
 	send(conv, "again")
-	until(t, "the title", func() bool { return strings.HasSuffix(entries.String(), "message") && strings.Contains(entries.String(), "meta") })
+	until(t, "the title", func() bool {
+		return strings.HasSuffix(entries.String(), "message") && strings.Contains(entries.String(), "meta")
+	})
 	if got := entries.String(); got != "changed:A member message meta changed:B message" && got != "changed:A member message changed:B meta message" {
 		t.Errorf("%s", got)
 	}
