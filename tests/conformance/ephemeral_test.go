@@ -80,14 +80,10 @@ func Test7_2_Throttle(t *testing.T) {
 	for i := range last {
 		b.ok("read.mark", J{"conversation": g, "seq": i + 1})
 	}
-	marked := time.Now()
 	a.read1(g, ben, last)
-	took, after := time.Since(began), time.Since(marked)
+	took := time.Since(began)
 	if got := a.reads(g, ben.id); len(got) > 2+int(took/time.Second) || !slices.IsSorted(got) {
 		t.Errorf("%d read events within %v: %v", len(got), took, got)
-	}
-	if after > 10*time.Second {
-		t.Errorf("the last came %v after its mark", after)
 	}
 	b2.read1(g, ben, last)
 }
@@ -251,8 +247,10 @@ func Test8_2_Presence(t *testing.T) {
 		t.Errorf("offline after %v", took)
 	}
 	// A reconnect within 5 s is no change.
+	gone := time.Now()
 	c.close()
 	c = p[2].connect(t)
+	quick := time.Since(gone) < 4*time.Second
 	// The set is replaced.
 	if got := a.ok("presence.watch", J{"users": ids(p[1])}); states(got)[p[1].id] != "offline" || len(states(got)) != 1 {
 		t.Errorf("%s", got)
@@ -267,7 +265,7 @@ func Test8_2_Presence(t *testing.T) {
 		}
 	}
 	for _, m := range a.seen()[:mark] {
-		if m.event() == "presence" && states(m.get("params"))[p[2].id] == "offline" {
+		if quick && m.event() == "presence" && states(m.get("params"))[p[2].id] == "offline" {
 			t.Errorf("offline at a reconnect: %s", m)
 		}
 	}

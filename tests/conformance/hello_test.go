@@ -108,7 +108,6 @@ func Test3_1_RequestsBehindHello(t *testing.T) {
 	for range 10 {
 		s := ann.attach(t, ann.open(t))
 		first := s.startAll("session.hello", J{"token": ann.token})
-		_ = first
 		var params []any
 		for i := range 100 {
 			params = append(params, J{"conversation": c, "text": fmt.Sprint(i), "key": key()})
@@ -499,7 +498,7 @@ func Test3_6_Resume(t *testing.T) {
 
 func Test3_8_Heartbeat(t *testing.T) {
 	t.Parallel()
-	s := ownServer(t, "LIMITS_HEARTBEAT=1s")
+	s := ownServer(t, "LIMITS_HEARTBEAT=2s")
 	ann := s.tenant(t).people(t, "ann")[0]
 	hello := text(request("1", "session.hello", J{"token": ann.token}))
 	t.Run("silent", func(t *testing.T) {
@@ -521,7 +520,7 @@ func Test3_8_Heartbeat(t *testing.T) {
 			case opPing:
 				pings++
 			case opText:
-				if ms := parse(t, payload).get("result", "heartbeat_ms").num(); ms != 1000 {
+				if ms := parse(t, payload).get("result", "heartbeat_ms").num(); ms != 2000 {
 					t.Errorf("heartbeat_ms %d", ms)
 				}
 			}
@@ -529,7 +528,7 @@ func Test3_8_Heartbeat(t *testing.T) {
 				break
 			}
 		}
-		if took := time.Since(began); took < 2500*time.Millisecond || pings == 0 {
+		if took := time.Since(began); took < 5*time.Second || pings == 0 {
 			t.Errorf("closed after %v and %d pings", took, pings)
 		}
 	})
@@ -538,7 +537,7 @@ func Test3_8_Heartbeat(t *testing.T) {
 		ws := s.open(t)
 		ws.put(t, hello)
 		ws.SetReadDeadline(time.Now().Add(patience))
-		for pings := 0; pings < 6; {
+		for pings := 0; pings < 4; {
 			op, _, payload, err := ws.serverFrame()
 			if err != nil {
 				t.Fatalf("after %d pings: %v", pings, err)
@@ -555,12 +554,12 @@ func Test3_8_Heartbeat(t *testing.T) {
 		ws.put(t, hello)
 		tick := time.NewTicker(500 * time.Millisecond)
 		defer tick.Stop()
-		for i := range 10 {
+		for i := range 15 {
 			<-tick.C // the client's own heartbeat
 			ws.put(t, text(request(strconv.Itoa(i+2), "session.ping", J{})))
 		}
 		ws.SetReadDeadline(time.Now().Add(patience))
-		for replies := 0; replies < 11; {
+		for replies := 0; replies < 16; {
 			op, _, payload, err := ws.serverFrame()
 			if err != nil || op == opClose {
 				t.Fatalf("ended after %d replies: %v", replies, err)

@@ -177,7 +177,7 @@ func Test9_1_Authorization(t *testing.T) {
 	t.Parallel()
 	s := mainServer(t)
 	ann := s.tenant(t).people(t, "ann")[0]
-	for _, header := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Basic " + ann.token, ann.token, "Bearer " + ann.token + "x", "Bearer " + string(make([]byte, 0)) + "é"} {
+	for _, header := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Basic " + ann.token, ann.token, "Bearer " + ann.token + "x", "Bearer é"} {
 		var lines []string
 		if header != "" {
 			lines = []string{"Authorization", header}
