@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +52,6 @@ func (b built) Run() int {
 //	has FILE REGEXP       wait until a file, a server's log perhaps, has it
 //	ended DIR CODE        wait until the server has ended, with this code
 //	code N program args…  run a program that must end with this code
-//	flip FILE             flip a bit in the middle of a file
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -65,7 +63,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": cmdServe, "signal": cmdSignal, "has": cmdHas, "ended": cmdEnded, "code": cmdCode, "flip": cmdFlip,
+			"serve": cmdServe, "signal": cmdSignal, "has": cmdHas, "ended": cmdEnded, "code": cmdCode,
 		},
 	})
 }
@@ -190,14 +188,4 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("%v ended with %d, want %s", args[1:], got, args[0])
 	}
-}
-
-func cmdFlip(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, len(args) == 1, "flip FILE")
-	name := ts.MkAbs(args[0])
-	b, err := os.ReadFile(name)
-	ts.Check(err)
-	b = bytes.Clone(b)
-	b[len(b)/2] ^= 1
-	ts.Check(os.WriteFile(name, b, 0o600))
 }
