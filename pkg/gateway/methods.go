@@ -111,10 +111,11 @@ func getUsers(s *session, r *wire.Request) ([]byte, error) {
 }
 
 // visible returns a user whom the session may see, or nil: everybody of its
-// tenant who is not disabled (PROTOCOL 8.2).
+// tenant (PROTOCOL 8.2), disabled ones too, for what they wrote is still there
+// and has to bear a name.
 func (s *session) visible(id im.UserID) *im.User {
 	u, ok := s.loop.gw.dir.User(s.User().Tenant, id)
-	if !ok || u.Disabled {
+	if !ok {
 		return nil
 	}
 	return u

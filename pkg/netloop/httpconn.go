@@ -224,6 +224,11 @@ func (s *Server) TakeBack(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("netloop: write the request anew: %w", err)
 	}
 	head.WriteString("\r\n")
+	// What the loop would not take for an upgrade it would hand over again, and
+	// so for ever.
+	if h, err := parseHead(head.Bytes()); err != nil || !h.wantsWebSocket(s.cfg.WSPath) {
+		return errors.New("netloop: not an upgrade of the WebSocket path")
+	}
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return fmt.Errorf("netloop: take the connection: %w", err)

@@ -129,6 +129,7 @@ func TestTakeBack(t *testing.T) {
 			}
 		}
 		get("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK", "plain")
+		get("GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", "400 Bad Request", "not an upgrade")
 		get(with("Content-Length: 1")+"x", "400 Bad Request", "without a body")
 		c.send(with("Cookie: k=v") + string(text(bigText(10_000))))
 		c.upgraded()
