@@ -46,6 +46,7 @@ type Event struct {
 	User     im.UserID
 	Seq      im.Seq
 	Wide     bool
+	Others   bool // Read with Wide: late; the user's own sessions heard of it already
 	Entry    *im.Entry
 	Head     *im.Head
 	Presence im.Presence

@@ -108,7 +108,7 @@ func (r *receipts) release(now time.Duration) time.Duration {
 			continue
 		}
 		events = append(events, bus.Event{Kind: bus.Read, Tenant: rec.tenant, Conv: rec.conv, User: rec.user,
-			Seq: rec.seq, Wide: true, Session: rec.session})
+			Seq: rec.seq, Wide: true, Others: true, Session: rec.session})
 		rec.seq, rec.end = 0, now+receiptGap
 		if now == 1<<63-1 {
 			delete(r.held, rec.readerKey)

@@ -53,7 +53,7 @@ func (sh *Shard) apply(o *op) {
 		}
 	case opRead:
 		for _, m := range o.room.seats[sh.index].members {
-			if m.num != o.skip {
+			if m.num != o.skip && (o.person == nil || m.user.ID != o.person.user.ID) {
 				m.deliver(o.frames)
 			}
 		}

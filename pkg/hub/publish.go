@@ -89,7 +89,11 @@ func (h *Hub) resolve(e *bus.Event) op {
 				return op{kind: opOwn, person: p, skip: sessionNumber(e.Session)}
 			}
 		} else if r := h.rooms[roomKey{e.Tenant, e.Conv}]; r != nil {
-			return op{kind: opRead, room: r, skip: sessionNumber(e.Session)}
+			o := op{kind: opRead, room: r, skip: sessionNumber(e.Session)}
+			if e.Others {
+				o.person = h.people.find(e.Tenant, e.User) // nil: none of the user's sessions is here
+			}
+			return o
 		}
 	case bus.Changed:
 		if p := h.people.find(e.Tenant, e.User); p != nil && p.sessions > 0 {

@@ -239,8 +239,8 @@ func (s *stage) play(line string) {
 	case "left":
 		s.bus.Publish([]bus.Event{{Kind: bus.Left, Tenant: tenant, User: im.UserID(args[0]), Conv: im.ConvID(args[1]),
 			Head: &im.Head{ID: im.ConvID(args[1]), Kind: im.KindGroup, Left: true}}})
-	case "read": // read USER CONV SEQ session=S wide=1
-		e := bus.Event{Kind: bus.Read, Tenant: tenant, User: im.UserID(args[0]), Conv: im.ConvID(args[1]), Seq: im.Seq(number("seq", 1)), Wide: opt["wide"] != ""}
+	case "read": // read USER CONV SEQ session=S wide=1 others=1
+		e := bus.Event{Kind: bus.Read, Tenant: tenant, User: im.UserID(args[0]), Conv: im.ConvID(args[1]), Seq: im.Seq(number("seq", 1)), Wide: opt["wide"] != "", Others: opt["others"] != ""}
 		if m := s.sessions[opt["session"]]; m != nil {
 			e.Session = m.ID()
 		}
