@@ -205,7 +205,7 @@ func TestDiskFull(t *testing.T) {
 				restart()
 				c.must("fill 16000", "unavailable") // badger may have freed some
 				restart()                           // and once more, with what is left of the reserve
-				c.kill(func(string) {})                            // and once the hard way
+				c.kill(func(string) {})             // and once the hard way
 				c = startChild(t, dir)
 				c.must("check", "ok")
 				back()
