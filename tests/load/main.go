@@ -13,8 +13,8 @@
 //
 // Measures run one after the other, each waiting for the goroutines that it
 // starts. It exits with 1 if something was lost, doubled or out of order, or if a
-// measure failed; a
-// missed bar is printed, not a failure, because it says as much of the machine.
+// measure failed; a missed bar is printed, not a failure, because it says as much
+// of the machine.
 package main
 
 import (
