@@ -225,8 +225,8 @@ func (s *Server) TakeBack(w http.ResponseWriter, r *http.Request) error {
 	}
 	head.WriteString("\r\n")
 	// What the loop would not take for an upgrade it would hand over again, and
-	// so for ever.
-	if h, err := parseHead(head.Bytes()); err != nil || !h.wantsWebSocket(s.cfg.WSPath) {
+	// so for ever. What it can't read it refuses by itself.
+	if h, err := parseHead(head.Bytes()); err == nil && !h.wantsWebSocket(s.cfg.WSPath) {
 		return errors.New("netloop: not an upgrade of the WebSocket path")
 	}
 	nc, buffered, err := http.NewResponseController(w).Hijack()

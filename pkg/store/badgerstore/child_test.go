@@ -106,6 +106,17 @@ type child struct {
 
 func startChild(t *testing.T, dir string, sizes ...int64) *child {
 	t.Helper()
+	c, said := tryChild(t, dir, sizes...)
+	if c == nil {
+		t.Fatal(said)
+	}
+	return c
+}
+
+// tryChild is startChild for a directory that may not open: then it returns nil
+// and what the child said.
+func tryChild(t *testing.T, dir string, sizes ...int64) (_ *child, said string) {
+	t.Helper()
 	c := &child{t: t, cmd: exec.Command(os.Args[0]), stderr: &strings.Builder{}}
 	c.cmd.Env = append(os.Environ(), childEnv+"="+dir)
 	if len(sizes) > 0 {
@@ -131,9 +142,9 @@ func startChild(t *testing.T, dir string, sizes ...int64) *child {
 	})
 	c.opened = c.line()
 	if !strings.HasPrefix(c.opened, "opened ") {
-		t.Fatalf("%s\n%s", c.opened, c.stderr.String())
+		return nil, c.opened + "\n" + c.stderr.String()
 	}
-	return c
+	return c, ""
 }
 
 // line reads an answer; a child that crashed fails the test.
