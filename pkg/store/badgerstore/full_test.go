@@ -106,8 +106,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // hog takes disk space as a stranger would, and below the mark no faster than a
-// card can be written (25 MB/s): a table that badger was about to write when the mark was passed has
-// time to land (DESIGN.md says what remains).
+// slow card can be written (12 MB/s): a table that badger was about to write when
+// the mark was passed has time to land (DESIGN.md says what remains).
 type hog struct{ name string }
 
 func (h hog) take(bytes int64) error {
