@@ -71,10 +71,16 @@ func (s *Store) checkSpace() {
 		return
 	}
 	s.freeBytes.Store(free)
+	// The reserve goes before writes: while it is not there, its room does not
+	// count, or the next start on a full disk would have nothing to give up.
+	mark := s.opt.LowWaterBytes
+	if !s.noReserve.Load() {
+		mark += max(s.opt.ReserveBytes-s.reserve.Load(), 0)
+	}
 	switch full := s.state.Load().state == store.Full; {
-	case !full && free < s.opt.LowWaterBytes:
+	case !full && free < mark:
 		s.setState(store.Full, fullReason)
-	case full && free >= s.opt.LowWaterBytes+s.opt.LowWaterBytes/8 && !s.flushing():
+	case full && free >= mark+s.opt.LowWaterBytes/8 && !s.flushing():
 		s.setState(store.Writable, "")
 	}
 }
@@ -150,7 +156,10 @@ func (s *Store) keepReserve() {
 	if want <= have || want < s.opt.MemTableBytes {
 		return
 	}
-	if err := makeReserve(s.opt.Dir, want); err != nil {
+	switch err := makeReserve(s.opt.Dir, want); {
+	case errors.Is(err, errors.ErrUnsupported):
+		s.noReserve.Store(true) // such a file system cannot be helped
+	case err != nil:
 		s.log.Warn("could not make the reserve file", "cause", err)
 	}
 	s.reserve.Store(reserveSize(s.opt.Dir))
@@ -175,9 +184,6 @@ func makeReserve(dir string, size int64) error {
 		return err
 	}
 	err = badgerlog.IgnoringEINTR(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		err = nil // such a file system cannot be helped
-	}
 	return errors.Join(err, f.Close())
 }
 

@@ -135,6 +135,7 @@ type Store struct {
 	batches, writes, entries, commitNanos atomic.Uint64
 	damages, scrubbed                     atomic.Uint64
 	freeBytes, reserve                    atomic.Int64
+	noReserve                             atomic.Bool // the file system can give no file its blocks beforehand
 }
 
 var _ store.Store = (*Store)(nil)
