@@ -130,7 +130,7 @@ func decodeError(p []byte) (*RPCError, error) {
 			for d.next(dataNames) {
 				switch d.name {
 				case "kind":
-					e.Kind = kindNamed(d.text())
+					e.Kind = im.ParseKind(d.text())
 				case "field":
 					e.Field = d.text()
 				case "limit":
@@ -151,16 +151,4 @@ func decodeError(p []byte) (*RPCError, error) {
 		e.Kind = im.Internal
 	}
 	return e, m.done(2)
-}
-
-// kindNamed returns the kind of that wire name; one that this version does not
-// know counts as internal. Of the two kinds named "invalid" it is the first,
-// im.Invalid: im.BadParams has a code of its own and no kind on the wire.
-func kindNamed(name string) im.Kind {
-	for k := range kindCodes {
-		if kind := im.Kind(k); kind.String() == name {
-			return kind
-		}
-	}
-	return im.Internal
 }
