@@ -530,6 +530,9 @@ func TestSilence(t *testing.T) {
 		c := s.start(Options{})
 		p := s.accept()
 		p.hello("e_1", "s1", "", "")
+		if err := c.Wait(t.Context()); err != nil { // before that there is nobody to say goodbye to
+			t.Fatal(err)
+		}
 		began := time.Now()
 		go c.Close()
 		if code := p.wantClose(); code != 1000 {
