@@ -47,6 +47,7 @@ type Store interface {
 	Convs
 	People
 	Tokens
+	Records
 	Box
 	Admin
 	Close() error

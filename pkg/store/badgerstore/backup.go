@@ -132,13 +132,17 @@ func (s *Store) Restore(ctx context.Context, r io.Reader) error {
 
 // empty reports whether nothing was ever kept in the store.
 func (t *tx) empty() (bool, error) {
-	settings := box(boxSetting)
 	empty := len(t.s.spaces.all()) == 0
-	err := t.each(settings, settings, func(_, _ []byte) error {
-		empty = false
-		return errStop
-	})
-	return empty, err
+	for _, kept := range []key{box(boxSetting), box(boxRecord)} {
+		err := t.each(kept, kept, func(_, _ []byte) error {
+			empty = false
+			return errStop
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return empty, nil
 }
 
 // rename gives a store that was wiped its epoch anew.

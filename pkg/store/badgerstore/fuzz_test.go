@@ -15,6 +15,7 @@ func everyKey() []key {
 	return []key{
 		sp.tenant(), sp.user(u), sp.username("ann"), sp.credential(u), sp.conv(c), sp.direct(u, "bob"), sp.channel(c),
 		sp.entry(c, 1), sp.entry(c, 1<<40), sp.member(c, u), sp.ofUser(u, c), sp.reaction(c, 300, u, "\U0001F44D"), sp.pin(c, 7),
+		sp.record(3, "id"), space{}.record(3, "id"), sp.count(sp.records(3)),
 		sp.idemKey(u, "k"), sp.signIn([32]byte{1}), sp.signInOf(u, [32]byte{2}), sp.count(sp.members(c)), sp.count(sp.all(kindUser)),
 		box(boxEpoch), box(boxChange), box(boxClock), box(boxProbe), box(boxNumber), box(boxRestore), box(boxTenants),
 		boxNamed(boxTenant, "oak"), boxNamed(boxSetting, "a.b"), boxErase(sp),

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/store"
 )
 
 // The key layout; DESIGN.md has it as a table.
@@ -39,6 +40,7 @@ const (
 	kindKey        kind = 'K' // digest of user and key → store.Key
 	kindSignIn     kind = 'X' // token hash → store.SignIn
 	kindSignInsOf  kind = 'Y' // user, token hash: there is a sign-in
+	kindRecord     kind = 'J' // store.RecordKind, id → a document
 	kindCount      kind = 'Z' // kind of list and its owner → how many
 )
 
@@ -53,6 +55,7 @@ const (
 	boxErasing  kind = 'x' // tenant number whose records must still be dropped
 	boxRestore  kind = 'r' // a restore is under way: what is there is half
 	boxSetting  kind = 's' // setting by name
+	boxRecord   kind = 'j' // store.RecordKind, id → a document of the box
 	boxTenants  kind = 'z' // how many boxTenant records there are
 	spaceBytes       = 3
 	maxSpace         = 1<<24 - 1
@@ -141,6 +144,16 @@ func (s space) signInsOf(u im.UserID) key {
 	return s.start(kindSignInsOf, idRoom+32).id(string(u))
 }
 func (s space) signInOf(u im.UserID, hash [32]byte) key { return s.signInsOf(u).raw(string(hash[:])) }
+
+// records is the prefix of the documents of one kind; the zero space is the box.
+func (s space) records(k store.RecordKind) key {
+	if s.n == 0 {
+		return boxNamed(boxRecord, string([]byte{byte(k)}))
+	}
+	return s.start(kindRecord, 1+idRoom).raw(string([]byte{byte(k)}))
+}
+
+func (s space) record(k store.RecordKind, id string) key { return s.records(k).raw(id) }
 
 // count names the record that tells how many records a list has: list is the
 // list's prefix, a key without its last part.
@@ -267,7 +280,7 @@ type parts struct {
 	user  im.UserID
 	peer  im.UserID
 	seq   im.Seq
-	name  string // user name, emoji, hash, setting, list
+	name  string // user name, emoji, hash, setting, list, record
 }
 
 // parse takes a key apart. It accepts exactly what the builders make.
@@ -326,6 +339,11 @@ func parse(b []byte) (p parts, err error) {
 		if fixed(8); err == nil {
 			p.seq, rest = im.Seq(^binary.BigEndian.Uint64(rest)), nil
 		}
+	case kindRecord:
+		if len(rest) < 2 {
+			return p, errKey
+		}
+		p.name, rest = string(rest), nil
 	case kindKey:
 		fixed(keyHashSize)
 		p.name, rest = string(rest), nil
@@ -353,6 +371,11 @@ func parseBox(p *parts, rest []byte) error {
 		}
 	case boxTenant, boxSetting, boxErasing:
 		p.name = string(rest)
+	case boxRecord:
+		if len(rest) < 2 {
+			return errKey
+		}
+		p.name = string(rest)
 	default:
 		return errKey
 	}
@@ -363,7 +386,7 @@ var kindNames = map[kind]string{
 	kindTenant: "tenant", kindUser: "user", kindUsername: "user name", kindCredential: "credential",
 	kindConv: "conversation", kindDirect: "direct", kindChannel: "channel", kindEntry: "entry",
 	kindMember: "member", kindOfUser: "membership", kindReaction: "reaction", kindPin: "pin",
-	kindKey: "key", kindSignIn: "sign-in", kindSignInsOf: "sign-in of user", kindCount: "count",
+	kindKey: "key", kindSignIn: "sign-in", kindSignInsOf: "sign-in of user", kindRecord: "record", kindCount: "count",
 }
 
 // place names where a key belongs, for people: ids and numbers, never content.

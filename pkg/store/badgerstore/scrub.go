@@ -293,6 +293,8 @@ func (c *check) record(k, p []byte) error {
 	case kindSignInsOf:
 		c.counts[string(sp.signInsOf(at.user).b)]++
 		c.must(sp.signIn([32]byte([]byte(at.name))), k)
+	case kindRecord:
+		c.counts[string(sp.records(store.RecordKind(at.name[0])).b)]++
 	case kindCount:
 		n, e := decodeUint(p)
 		c.counts[string(sp.prefix())+at.name] -= n

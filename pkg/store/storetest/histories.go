@@ -59,8 +59,10 @@ func (h *history) step() {
 	case 0:
 		h.real = h.b.Reopen(h.t)
 		h.compare()
-	case 1, 2:
+	case 1:
 		h.signIn()
+	case 2:
+		h.record()
 	case 3, 4:
 		h.user()
 	case 5:
@@ -96,6 +98,32 @@ func (h *history) signIn() {
 	}
 	in := store.SignIn{ID: "i_1", Tenant: t, User: u, Hash: [32]byte{n}, Lifetime: time.Hour}
 	h.both("sign in", func(s store.Store) error { return s.PutSignIn(h.ctx, in) })
+}
+
+// record puts or deletes a record of a tenant, which may not be there, or of the
+// box, and lists in the middle of it.
+func (h *history) record() {
+	t := rapid.SampledFrom([]im.TenantID{oak, elm, ""}).Draw(h.rt, "tenant")
+	k := store.RecordKind(rapid.IntRange(1, 2).Draw(h.rt, "kind"))
+	id, del := rapid.SampledFrom([]string{"a", "ab", "b"}).Draw(h.rt, "id"), rapid.Bool().Draw(h.rt, "delete")
+	var seen [2]string
+	n := 0
+	h.both("record", func(s store.Store) error {
+		return s.UpdateRecords(h.ctx, t, func(x store.RecordTx) error {
+			if del {
+				x.Delete(k, id)
+			} else {
+				x.Put(k, id, []byte(fmt.Sprint(h.time)))
+			}
+			rs, err := x.List(k, "a", "", 5)
+			seen[n] = ids(rs)
+			n++
+			return err
+		})
+	})
+	if seen[0] != seen[1] {
+		h.rt.Fatalf("listed %q, the model %q", seen[0], seen[1])
+	}
 }
 
 func (h *history) user() {
@@ -243,6 +271,11 @@ func (h *history) compare() {
 				})
 				return ds, err
 			})
+		}
+	}
+	for _, t := range []im.TenantID{oak, elm, ""} {
+		for k := range store.RecordKind(3) {
+			h.look("records", func(s store.Store) (any, error) { return s.ListRecords(h.ctx, t, k, "", "", 99) })
 		}
 	}
 	if got, want := h.real.LastChange(), h.model.LastChange(); got != want {

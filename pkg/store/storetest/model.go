@@ -18,14 +18,15 @@ import (
 type Model struct {
 	now func() time.Time
 
-	mu       sync.Mutex
-	tenants  map[im.TenantID]*modelTenant
-	settings map[string][]byte
-	change   im.Change
-	epoch    im.Epoch
-	age      time.Duration
-	high     time.Time // newest time that Now returned
-	restored int
+	mu         sync.Mutex
+	tenants    map[im.TenantID]*modelTenant
+	settings   map[string][]byte
+	boxRecords map[modelRecord][]byte
+	change     im.Change
+	epoch      im.Epoch
+	age        time.Duration
+	high       time.Time // newest time that Now returned
+	restored   int
 
 	state    store.State
 	reason   string
@@ -43,6 +44,12 @@ type modelTenant struct {
 	convs   map[im.ConvID]*modelConv
 	keys    map[modelKey]store.Key
 	signIns map[[32]byte]store.SignIn
+	records map[modelRecord][]byte
+}
+
+type modelRecord struct {
+	kind store.RecordKind
+	id   string
 }
 
 type modelKey struct {
@@ -74,10 +81,11 @@ type modelReaction struct {
 // by what it showed before. Its Age stands still but for AddAge.
 func NewModel(now func() time.Time) *Model {
 	return &Model{
-		now:      now,
-		tenants:  map[im.TenantID]*modelTenant{},
-		settings: map[string][]byte{},
-		epoch:    "e_model0",
+		now:        now,
+		tenants:    map[im.TenantID]*modelTenant{},
+		settings:   map[string][]byte{},
+		boxRecords: map[modelRecord][]byte{},
+		epoch:      "e_model0",
 	}
 }
 
@@ -156,6 +164,7 @@ func (m *Model) makeTenant(t im.TenantID) *modelTenant {
 			convs:   map[im.ConvID]*modelConv{},
 			keys:    map[modelKey]store.Key{},
 			signIns: map[[32]byte]store.SignIn{},
+			records: map[modelRecord][]byte{},
 		}
 		m.tenants[t] = mt
 	}
@@ -190,6 +199,9 @@ func (m *Model) Append(ctx context.Context, batch []*store.Write) error {
 
 // apply does one write and notes how to take it back.
 func (m *Model) apply(w *store.Write, undo *[]func()) error {
+	if m.tenants[w.Tenant] == nil {
+		*undo = append(*undo, func() { delete(m.tenants, w.Tenant) })
+	}
 	mt := m.makeTenant(w.Tenant)
 	old := m.change
 	*undo = append(*undo, func() { m.change = old })

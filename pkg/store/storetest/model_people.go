@@ -385,7 +385,7 @@ func (m *Model) Verify(ctx context.Context, progress func(records uint64)) (stor
 	}
 	var r store.Report
 	for _, mt := range m.tenants {
-		r.Records += uint64(len(mt.users) + len(mt.creds) + len(mt.keys) + len(mt.signIns) + len(mt.convs))
+		r.Records += uint64(len(mt.users) + len(mt.creds) + len(mt.keys) + len(mt.signIns) + len(mt.convs) + len(mt.records))
 		for _, mc := range mt.convs {
 			r.Entries += uint64(len(mc.log))
 			r.Records += uint64(len(mc.log) + len(mc.members))
@@ -403,6 +403,7 @@ type modelBackup struct {
 	Change   im.Change
 	Age      time.Duration
 	Settings map[string][]byte
+	Records  []backupRecord
 	Tenants  map[im.TenantID]backupTenant
 }
 
@@ -413,6 +414,26 @@ type backupTenant struct {
 	Convs   map[im.ConvID]backupConv
 	Keys    []store.Key
 	SignIns []store.SignIn
+	Records []backupRecord
+}
+
+type backupRecord struct {
+	Kind  store.RecordKind
+	ID    string
+	Value []byte
+}
+
+func backupRecords(rs map[modelRecord][]byte) (out []backupRecord) {
+	for k, v := range rs {
+		out = append(out, backupRecord{k.kind, k.id, v})
+	}
+	return out
+}
+
+func restoreRecords(to map[modelRecord][]byte, rs []backupRecord) {
+	for _, r := range rs {
+		to[modelRecord{r.Kind, r.ID}] = append([]byte{}, r.Value...)
+	}
 }
 
 type backupConv struct {
@@ -442,9 +463,9 @@ func (m *Model) Backup(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	b := modelBackup{Change: m.change, Age: m.age, Settings: m.settings, Tenants: map[im.TenantID]backupTenant{}}
+	b := modelBackup{Change: m.change, Age: m.age, Settings: m.settings, Records: backupRecords(m.boxRecords), Tenants: map[im.TenantID]backupTenant{}}
 	for id, mt := range m.tenants {
-		bt := backupTenant{Rec: mt.rec, Users: mt.users, Creds: mt.creds, Convs: map[im.ConvID]backupConv{}, SignIns: mt.signInsOf("")}
+		bt := backupTenant{Rec: mt.rec, Users: mt.users, Creds: mt.creds, Convs: map[im.ConvID]backupConv{}, SignIns: mt.signInsOf(""), Records: backupRecords(mt.records)}
 		for _, k := range mt.keys {
 			bt.Keys = append(bt.Keys, k)
 		}
@@ -485,7 +506,7 @@ func (m *Model) Restore(ctx context.Context, r io.Reader) error {
 		return err
 	}
 	defer unlock()
-	if len(m.tenants) > 0 || len(m.settings) > 0 {
+	if len(m.tenants) > 0 || len(m.settings) > 0 || len(m.boxRecords) > 0 {
 		return im.E(im.Conflict, "the store is not empty")
 	}
 	var b modelBackup
@@ -495,10 +516,12 @@ func (m *Model) Restore(ctx context.Context, r io.Reader) error {
 	}
 	m.change, m.age = b.Change, b.Age
 	maps.Copy(m.settings, b.Settings)
+	restoreRecords(m.boxRecords, b.Records)
 	for id, bt := range b.Tenants {
 		mt := m.makeTenant(id)
 		mt.rec = bt.Rec
 		maps.Copy(mt.users, bt.Users)
+		restoreRecords(mt.records, bt.Records)
 		maps.Copy(mt.creds, bt.Creds)
 		for _, k := range bt.Keys {
 			mt.keys[modelKey{k.User, k.Key}] = k
@@ -532,7 +555,7 @@ func (m *Model) Reopened() *Model {
 	defer m.mu.Unlock()
 	m.closed = true
 	n := NewModel(m.now)
-	n.tenants, n.settings = m.tenants, m.settings
+	n.tenants, n.settings, n.boxRecords = m.tenants, m.settings, m.boxRecords
 	n.change, n.epoch, n.age, n.high, n.restored = m.change, m.epoch, m.age, m.high, m.restored
 	return n
 }

@@ -34,7 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) *Backend) {
 	}{
 		{"Append", testAppend}, {"AppendErrors", testAppendErrors}, {"State", testState},
 		{"Recall", testRecall}, {"Pins", testPins}, {"Key", testKey}, {"Scan", testScan},
-		{"Convs", testConvs}, {"People", testPeople}, {"Tokens", testTokens}, {"Box", testBox},
+		{"Convs", testConvs}, {"People", testPeople}, {"Tokens", testTokens}, {"Records", testRecords}, {"Box", testBox},
 		{"Sealed", testSealed}, {"Erase", testErase}, {"Backup", testBackup}, {"Owned", testOwned},
 		{"Concurrent", testConcurrent}, {"BigBatch", testBigBatch}, {"Closed", testClosed}, {"Cancelled", testCancelled},
 	}

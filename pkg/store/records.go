@@ -1,0 +1,76 @@
+package store
+
+import (
+	"context"
+
+	"github.com/pipit-im/pipit/pkg/im"
+)
+
+// RecordKind names a collection of small documents. The numbers are on disk:
+// never renumber, never use one again. Each kind belongs to the one package that
+// reads and writes it, which also owns the encoding of its values.
+type RecordKind uint8
+
+// Where the kinds come from, so that two packages never draw the same number:
+// 1–19 tenants, accounts and the audit log; 20–39 classes, rosters and policy;
+// 40–59 sign-in for and through others; 60–79 the box itself.
+
+// The bounds of records.
+const (
+	MaxRecordID    = 128      // bytes of an id: printable ASCII without the space
+	MaxRecordBytes = 64 << 10 // bytes of a value
+	MaxRecordsPage = 1000     // records that one listing returns
+)
+
+// Record is one document of a collection. Value belongs to the caller.
+type Record struct {
+	ID    string
+	Value []byte
+}
+
+// Records keeps small documents that have no contract of their own: settings of
+// a tenant, invitations, clients, keys, the audit log. They are kept by tenant,
+// kind and id; the empty tenant is the box itself. Nothing here is on a
+// message's walk.
+type Records interface {
+	// Record returns one value. No such record, or no such tenant: im.NotFound.
+	Record(ctx context.Context, t im.TenantID, k RecordKind, id string) ([]byte, error)
+	// ListRecords returns the records whose id begins with prefix and is above
+	// after, in byte order of the id, at most limit (clamped to 1…MaxRecordsPage).
+	// It is one snapshot. No such tenant: none.
+	ListRecords(ctx context.Context, t im.TenantID, k RecordKind, prefix, after string, limit int) ([]Record, error)
+	// UpdateRecords runs fn and stores what it put and deleted as one atomic,
+	// durable step that shares its flush with whatever else is being written. An
+	// error of fn is handed back as it is and nothing is stored. fn runs once, on
+	// the store's own goroutine: it must be quick and must not call the store. No
+	// such tenant: im.NotFound (a tenant is there from its first stored record,
+	// whichever contract made it, until EraseTenant). A bad id: im.Invalid, too
+	// large a value: im.TooLarge; nothing is stored then.
+	UpdateRecords(ctx context.Context, t im.TenantID, fn func(RecordTx) error) error
+}
+
+// RecordTx is what fn of UpdateRecords reads and writes: the records as they are
+// with its own changes on top. It is valid until fn returns.
+type RecordTx interface {
+	Get(k RecordKind, id string) ([]byte, error)
+	List(k RecordKind, prefix, after string, limit int) ([]Record, error)
+	Put(k RecordKind, id string, value []byte)
+	Delete(k RecordKind, id string) // of what is not there: nothing happens
+}
+
+// CheckRecord says what is wrong with a record's id or the size of its value;
+// back ends call it.
+func CheckRecord(id string, value []byte) error {
+	if len(id) == 0 || len(id) > MaxRecordID {
+		return im.E(im.Invalid, "a record's id has 1 to %d bytes", MaxRecordID)
+	}
+	for i := range len(id) {
+		if id[i] <= ' ' || id[i] > '~' {
+			return im.E(im.Invalid, "a record's id is printable ASCII")
+		}
+	}
+	if len(value) > MaxRecordBytes {
+		return &im.Error{Kind: im.TooLarge, Message: "too large for one record", Limit: MaxRecordBytes}
+	}
+	return nil
+}
