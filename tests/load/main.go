@@ -62,6 +62,7 @@ var measures = []struct {
 	{"steady", "memory, disk and acknowledgements at 400 messages a second", measureSteady},
 	{"tls", "memory of idle TLS sessions", measureTLS},
 	{"disk", "a disk that flushes in 3 ms", measureDisk},
+	{"card", "bytes that reach a card at 400 messages a second", measureCard},
 	{"million", "start after kill -9 with a million messages", measureMillion},
 	{"code", "allocations and reads, from the benchmarks beside the code", measureCode},
 }

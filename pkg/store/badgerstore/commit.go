@@ -194,6 +194,7 @@ func (s *Store) group(first *job) (next *job) {
 		}
 		j.done <- j.err
 	}
+	s.wal.Ahead()
 	return next
 }
 
@@ -266,7 +267,7 @@ func (s *Store) commit(t *tx) error {
 			}
 			// Before the next one is written: so only the last transaction of a
 			// log can be torn, and anything else that is broken there is rot.
-			if err := s.wal.Sync(); err != nil {
+			if err := s.wal.Sync(logged(piece)); err != nil {
 				return err
 			}
 		}
@@ -300,6 +301,15 @@ func (s *Store) publish(ts uint64, jobs []*job) bool {
 		}
 	}
 	return true
+}
+
+// logged is about how many bytes badger logs for a transaction.
+func logged(puts []put) int {
+	n := 40 // its end
+	for _, p := range puts {
+		n += len(p.k) + len(p.v) + 19 // meta, lengths, version, checksum
+	}
+	return n
 }
 
 // flush hands one transaction to badger, which writes it to its log. It is not
