@@ -117,7 +117,7 @@ func TestPlantedViolations(t *testing.T) {
 		{name: "gobwas in a rig", file: "tests/load/l.go", text: good("load", "import _x \"github.com/gobwas/ws\"\n")},
 		{name: "viper", file: "cmd/pipit/m.go", text: "// Command pipit is planted.\npackage main\nimport _x \"github.com/spf13/viper\"\n", want: "which only pkg/config may"},
 		{name: "systemd", file: "pkg/app/a.go", text: good("app", "import _x \"github.com/coreos/go-systemd/v22/daemon\"\n"), want: "which only pkg/sysd may"},
-		{name: "badger", file: "pkg/store/s.go", text: good("store", "import _x \"github.com/dgraph-io/badger/v4\"\n"), want: "which only pkg/store/badgerstore may"},
+		{name: "badger", file: "pkg/store/s.go", text: good("store", "import _x \"github.com/dgraph-io/badger/v4\"\n"), want: "which only pkg/store/badgerstore and pkg/badgerdir may"},
 
 		{name: "no comment", file: "pkg/im/im.go", text: "package im\n", want: "has no package comment", where: "pkg/im"},
 		{name: "comment of a command", file: "cmd/pipit/m.go", text: "// Package main is planted.\npackage main\n", want: "has no package comment", where: "cmd/pipit"},

@@ -34,12 +34,13 @@ var table = map[string]row{
 	"pkg/access":    {1, nil, "pure decisions"},
 	"pkg/netloop":   {1, nil, "sockets; it knows no user and no message"},
 	"pkg/badgerlog": {1, nil, "the files that badger logs into; knows no record"},
+	"pkg/badgerdir": {1, nil, "the other files that badger leaves in its directory; knows no record"},
 	"pkg/config":    {1, nil, "settings; it knows nobody who reads them"},
 	"pkg/sysd":      {1, nil, "the machine; what progress is comes as probes"},
 	"pkg/client":    {1, []string{"pkg/wire"}, "the client speaks the protocol and nothing else of the server"},
 
 	"pkg/store":             {2, nil, "the contract of the data"},
-	"pkg/store/badgerstore": {2, []string{"pkg/badgerlog"}, "one back end of the contract"},
+	"pkg/store/badgerstore": {2, []string{"pkg/badgerlog", "pkg/badgerdir"}, "one back end of the contract"},
 	"pkg/store/sqlstore":    {2, nil, "one back end of the contract"},
 	"pkg/store/storetest":   {2, nil, "the suite and the model of the contract"},
 	"pkg/bus":               {2, nil, "the contract of events"},
@@ -102,7 +103,7 @@ var oneImporter = []struct {
 	{"github.com/gobwas/", []string{"pkg/netloop", "pkg/client"}, []string{"tests/"}, "gobwas trusts its peer; netloop and client check before it reads"},
 	{"github.com/spf13/viper", []string{"pkg/config"}, nil, "viper takes typos in silence; config does not"},
 	{"github.com/coreos/go-systemd", []string{"pkg/sysd"}, nil, "sysd is where the server meets the machine"},
-	{"github.com/dgraph-io/", []string{"pkg/store/badgerstore"}, []string{"tests/"}, "nothing badger-shaped may reach the contract (DESIGN 5.8)"},
+	{"github.com/dgraph-io/", []string{"pkg/store/badgerstore", "pkg/badgerdir"}, []string{"tests/"}, "badgerdir reads its file formats; nothing badger-shaped may reach the contract (DESIGN 5.8)"},
 }
 
 // Bounds of the house (DESIGN 7).

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pipit-im/pipit/pkg/badgerdir"
 	"github.com/pipit-im/pipit/pkg/badgerlog"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
@@ -354,8 +355,8 @@ func TestOpenErrors(t *testing.T) {
 		"broken format":   {overwrite("FORMAT", []byte("pipit")), nil, Damaged, "restore the newest backup"},
 		"no manifest":     {func(dir string) error { return os.Remove(filepath.Join(dir, "MANIFEST")) }, nil, Damaged, "restore"},
 		"empty manifest":  {overwrite("MANIFEST", nil), nil, Damaged, "restore"},
-		"no table":        {func(dir string) error { ts, _ := tables(dir); return os.Remove(ts[0]) }, nil, Damaged, "restore"},
-		"short table":     {func(dir string) error { ts, _ := tables(dir); return os.Truncate(ts[0], 1000) }, nil, Damaged, "restore"},
+		"no table":        {func(dir string) error { ts, _ := badgerdir.Tables(dir); return os.Remove(ts[0]) }, nil, Damaged, "restore"},
+		"short table":     {func(dir string) error { ts, _ := badgerdir.Tables(dir); return os.Truncate(ts[0], 1000) }, nil, Damaged, "restore"},
 		"empty registry":  {overwrite("KEYREGISTRY", nil), nil, 0, ""},
 		"empty next log":  {overwrite("00099.mem", nil), nil, 0, ""},
 		"log never begun": {overwrite("00099.mem", make([]byte, 1<<20)), nil, 0, ""},

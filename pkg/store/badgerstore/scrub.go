@@ -13,6 +13,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/table"
 
+	"github.com/pipit-im/pipit/pkg/badgerdir"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -89,7 +90,7 @@ func (c *check) all(ctx context.Context) error {
 // tables reads every table file as a whole and checks all of its blocks: a
 // block that cannot be read is otherwise only seen as records that are missing.
 func (c *check) tables() error {
-	named, err := manifestTables(c.s.opt.Dir)
+	named, err := badgerdir.Named(c.s.opt.Dir)
 	if err != nil {
 		return c.s.damaged(nil, err)
 	}

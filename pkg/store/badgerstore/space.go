@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pipit-im/pipit/pkg/badgerdir"
 	"github.com/pipit-im/pipit/pkg/badgerlog"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -242,7 +243,7 @@ func (s *Store) tableRoom() int64 {
 
 // landed reports whether all tables that were let through have their blocks.
 func (s *Store) landed() bool {
-	names, err := tables(s.opt.Dir)
+	names, err := badgerdir.Tables(s.opt.Dir)
 	for _, n := range names {
 		var st unix.Stat_t
 		if unix.Stat(n, &st) == nil && st.Blocks*512 < st.Size {

@@ -1,0 +1,261 @@
+// Package badgerdir looks over a directory of badger's files, manifest and tables,
+// before badger does: badger ends the process on some faults there, and drops
+// data for others. The logs are package badgerlog's.
+//
+// It owns nothing: its functions touch only the directory that they are given,
+// which nobody else may use meanwhile but for Tables and Named. It knows the
+// formats of these files and no record in them.
+//
+// What a cut may leave, and what is damage, is said in
+// pkg/store/badgerstore/DESIGN.md ("Bit rot, cuts").
+package badgerdir
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4/options"
+	"github.com/dgraph-io/badger/v4/pb"
+	"github.com/dgraph-io/badger/v4/y"
+	"google.golang.org/protobuf/proto"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Tidy removes what a power cut may have left that badger would stumble over.
+// What cannot be the work of a cut is an error: damage.
+func Tidy(dir string) error {
+	for _, step := range []func(string) error{tidyManifest, checkTables, tidyScrap} {
+		if err := step(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Check looks over a directory that was left cleanly and changes nothing.
+func Check(dir string) error {
+	_, torn, err := readManifest(dir)
+	switch {
+	case err != nil:
+		return err
+	case torn > 0:
+		return errors.New("MANIFEST: the end is torn")
+	}
+	return checkTables(dir)
+}
+
+// tidyScrap removes what holds nothing: badger's value log, which is never
+// written since all values are in its tables, and the statistics about it; and
+// the key registry if it is unreadable, since nothing is encrypted.
+func tidyScrap(dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
+	if err != nil {
+		return err
+	}
+	names = append(names, filepath.Join(dir, "DISCARD"), filepath.Join(dir, "LOCK"))
+	registry := filepath.Join(dir, "KEYREGISTRY")
+	if b, err := os.ReadFile(registry); err == nil && (len(b) != 28 || string(b[16:]) != "Hello Badger") {
+		names = append(names, registry)
+	}
+	for _, n := range names {
+		if err := os.Remove(n); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Tables returns the paths of the table files in dir.
+func Tables(dir string) ([]string, error) { return filepath.Glob(filepath.Join(dir, "*.sst")) }
+
+const manifestHeader = 8
+
+// readManifest returns the manifest and how many bytes at its end are a torn
+// record. Badger takes a manifest with a bad length for a short one and then
+// deletes the tables it does not name; so what is wrong here other than a torn
+// end is damage.
+func readManifest(dir string) (b []byte, torn int, err error) {
+	b, err = os.ReadFile(filepath.Join(dir, "MANIFEST"))
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(b) < manifestHeader {
+		return b, len(b), nil
+	}
+	if !bytes.Equal(b[:4], []byte("Bdgr")) {
+		return b, 0, errors.New("MANIFEST: wrong magic")
+	}
+	for at := manifestHeader; at < len(b); {
+		rest := b[at:]
+		if len(rest) < 8 {
+			return b, len(rest), nil
+		}
+		n, sum := binary.BigEndian.Uint32(rest), binary.BigEndian.Uint32(rest[4:])
+		if uint64(n) > uint64(len(rest)-8) {
+			if crc32.Checksum(rest[8:], castagnoli) == sum || wholeFrame(rest[8:]) {
+				return b, 0, fmt.Errorf("MANIFEST: bad length at byte %d", at)
+			}
+			return b, len(rest), nil
+		}
+		if crc32.Checksum(rest[8:8+n], castagnoli) != sum {
+			return b, 0, fmt.Errorf("MANIFEST: checksum does not match at byte %d", at)
+		}
+		at += 8 + int(n)
+	}
+	return b, 0, nil
+}
+
+// wholeFrame reports whether a whole record of the manifest is anywhere in b.
+func wholeFrame(b []byte) bool {
+	for at := 0; at+8 < len(b); at++ {
+		n := binary.BigEndian.Uint32(b[at:])
+		if n > 0 && uint64(n) <= uint64(len(b)-at-8) && crc32.Checksum(b[at+8:at+8+int(n)], castagnoli) == binary.BigEndian.Uint32(b[at+4:]) {
+			return true
+		}
+	}
+	return false
+}
+
+// tidyManifest removes a manifest that was never finished and cuts off a torn
+// end. Without a manifest badger would delete every table.
+func tidyManifest(dir string) error {
+	name := filepath.Join(dir, "MANIFEST")
+	b, torn, err := readManifest(dir)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return err
+	}
+	if missing || len(b) < manifestHeader {
+		ts, err := Tables(dir)
+		if err != nil {
+			return err
+		}
+		if len(ts) > 0 {
+			return fmt.Errorf("MANIFEST is missing or empty, but there are %d tables", len(ts))
+		}
+		if missing {
+			return nil
+		}
+		return os.Remove(name)
+	}
+	if torn > 0 {
+		return os.Truncate(name, int64(len(b)-torn))
+	}
+	return nil
+}
+
+// checkTables checks the end and the index of each table that the manifest may
+// name: badger ends the process on some faults there.
+func checkTables(dir string) error {
+	ts, err := Tables(dir)
+	if err != nil {
+		return err
+	}
+	named, err := Named(dir)
+	if err != nil {
+		return err
+	}
+	for _, t := range ts {
+		if _, ok := named[strings.TrimSuffix(filepath.Base(t), ".sst")]; !ok {
+			continue // of a compaction that a cut ended; badger removes it
+		}
+		if err := checkTable(t); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(t), err)
+		}
+	}
+	return nil
+}
+
+// Named returns the names, without extension, of the tables that the
+// manifest has, with the compression of each.
+func Named(dir string) (map[string]options.CompressionType, error) {
+	named := map[string]options.CompressionType{}
+	b, torn, err := readManifest(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return named, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for at := manifestHeader; at < len(b)-torn; {
+		n := int(binary.BigEndian.Uint32(b[at:]))
+		var set pb.ManifestChangeSet
+		if err := proto.Unmarshal(b[at+8:at+8+n], &set); err != nil {
+			return nil, fmt.Errorf("MANIFEST at byte %d: %w", at, err)
+		}
+		for _, c := range set.Changes {
+			name := fmt.Sprintf("%06d", c.Id)
+			if c.Op == pb.ManifestChange_CREATE {
+				named[name] = options.CompressionType(c.Compression)
+			} else {
+				delete(named, name)
+			}
+		}
+		at += 8 + n
+	}
+	return named, nil
+}
+
+// checkTable checks that a table's end leads to an index with the right
+// checksum: … | index | its length | checksum | its length.
+func checkTable(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	pos := fi.Size()
+	cut := func(n int64) (b []byte, err error) {
+		if n < 0 || n > pos {
+			return nil, errors.New("the end of the table is damaged")
+		}
+		pos -= n
+		b = make([]byte, n)
+		_, err = f.ReadAt(b, pos)
+		return b, err
+	}
+	length := func(most int64) (int64, error) {
+		b, err := cut(4)
+		if err != nil {
+			return 0, err
+		}
+		if n := int64(binary.BigEndian.Uint32(b)); n <= most {
+			return n, nil
+		}
+		return 0, errors.New("the end of the table is damaged")
+	}
+	n, err := length(1 << 10)
+	if err != nil {
+		return err
+	}
+	b, err := cut(n)
+	if err != nil {
+		return err
+	}
+	var sum pb.Checksum
+	if err := proto.Unmarshal(b, &sum); err != nil {
+		return err
+	}
+	if sum.Algo != pb.Checksum_CRC32C && sum.Algo != pb.Checksum_XXHash64 {
+		return errors.New("the end of the table is damaged")
+	}
+	if n, err = length(fi.Size()); err != nil {
+		return err
+	}
+	if b, err = cut(n); err != nil {
+		return err
+	}
+	return y.VerifyChecksum(b, &sum)
+}
