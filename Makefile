@@ -64,6 +64,10 @@ release-build: ## stripped static commands for arm64, armv7 and amd64 into .buil
 		mkdir -p $$out && echo "$$out" && GOOS=linux GOARCH=$$arch GOARM=$$arm $(GOBUILD) -o $$out/ $(addprefix ./cmd/,$(COMMANDS)) || exit 1; \
 	done
 
+.PHONY: deb
+deb: ## Debian packages for arm64, armhf and amd64 into .build/deb/
+	@VERSION=$(VERSION) image/deb/build.sh
+
 .PHONY: clean
 clean: ## remove what was built (./var, your data, stays)
 	@rm -rf $(BUILD)
