@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"strings"
 
 	"github.com/spf13/viper"
-	"go.yaml.in/yaml/v3"
 )
 
 // readFile loads the YAML file into v, notes in origins where each key was
@@ -30,21 +28,21 @@ func readFile(v *viper.Viper, src Source, named string, origins map[string]strin
 	if err != nil {
 		return "", fmt.Errorf("settings file: %w", err)
 	}
-	var doc yaml.Node
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-		return name, nil // empty, or comments only
-	} else if err != nil {
-		return "", fmt.Errorf("settings file %s: %w", name, err)
+	found, faults := ReadStrict(data, fileSchema)
+	for _, f := range faults {
+		switch s := byKey[f.Key]; {
+		case f.What == NotYAML || f.What == SecondDocument:
+			return "", fmt.Errorf("settings file %s: %w", name, f)
+		case s != nil && (f.What == NoValue || f.What == HasMore):
+			*probs = append(*probs, s.complain(fmt.Sprintf("%s:%d", name, f.Line), errors.New(strings.TrimPrefix(f.Error(), f.Key+": "))))
+		default:
+			*probs = append(*probs, fmt.Sprintf("%s:%d: %v", name, f.Line, f))
+		}
 	}
-	var second yaml.Node
-	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("settings file %s: has a second document after \"---\"; only one is read", name)
+	for key, val := range found {
+		origins[key] = fmt.Sprintf("%s:%d", name, val.Line)
 	}
-	w := walker{file: name, origins: origins}
-	w.mapping("", doc.Content[0])
-	*probs = append(*probs, w.probs...)
-	if len(w.probs) > 0 {
+	if len(faults) > 0 {
 		return name, nil // viper might refuse it with less to say
 	}
 	v.SetConfigType("yaml")
@@ -54,78 +52,11 @@ func readFile(v *viper.Viper, src Source, named string, origins map[string]strin
 	return name, nil
 }
 
-// walker judges the tree of one file.
-type walker struct {
-	file    string
-	origins map[string]string
-	probs   []string
-}
-
-func (w *walker) bad(n *yaml.Node, format string, args ...any) {
-	w.probs = append(w.probs, fmt.Sprintf("%s:%d: ", w.file, n.Line)+fmt.Sprintf(format, args...))
-}
-
-func (w *walker) mapping(section string, n *yaml.Node) {
-	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
-		return // "limits:" with nothing below, or a file of comments
-	}
-	if n.Kind != yaml.MappingNode {
-		if section == "" {
-			w.bad(n, "the file must be a list of `key: value` lines")
-		} else {
-			w.bad(n, "%s is a section: its keys go on lines of their own below it, indented", section)
-		}
-		return
-	}
-	seen := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, val := n.Content[i], n.Content[i+1]
-		key := k.Value
-		if section != "" {
-			key = section + "." + key
-		}
-		if line := seen[key]; line != 0 {
-			w.bad(k, "%s was set in line %d already", key, line)
-			continue
-		}
-		seen[key] = k.Line
-		for val.Kind == yaml.AliasNode {
-			val = val.Alias
-		}
-		switch s := byKey[key]; {
-		case s != nil && (section != "" || !strings.Contains(key, ".")):
-			w.value(s, k, val)
-		case s != nil:
-			sec, name := s.section()
-			w.bad(k, "%q must be written as `%s:` with `%s:` indented below it", key, sec, name)
-		case section == "" && isSection(key):
-			w.mapping(key, val)
-		default:
-			w.bad(k, "%s is no setting; the nearest is %s", key, nearest(key, keyNames()))
-		}
-	}
-}
-
-func (w *walker) value(s *setting, k, val *yaml.Node) {
-	_, list := s.field(&Config{}).(*[]string)
-	switch {
-	case val.Kind == yaml.ScalarNode && val.Tag == "!!null":
-		w.probs = append(w.probs, s.complain(fmt.Sprintf("%s:%d", w.file, k.Line), errNoValue))
-	case val.Kind == yaml.MappingNode, val.Kind == yaml.SequenceNode && !list:
-		w.probs = append(w.probs, s.complain(fmt.Sprintf("%s:%d", w.file, k.Line), errors.New("has more below it, but is a single value")))
-	default:
-		w.origins[s.key] = fmt.Sprintf("%s:%d", w.file, k.Line)
-	}
-}
-
-func isSection(name string) bool {
-	for i := range settings {
-		if sec, _ := settings[i].section(); sec == name && sec != "" {
-			return true
-		}
-	}
-	return false
-}
+// fileSchema is the table as a strict file.
+var fileSchema = Schema{Keys: keyNames(), List: func(key string) bool {
+	_, list := byKey[key].field(&Config{}).(*[]string)
+	return list
+}}
 
 // render turns what viper holds into the text that set parses.
 func render(v any) (string, error) {
