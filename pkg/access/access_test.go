@@ -7,11 +7,11 @@ import (
 	"github.com/pipit-im/pipit/pkg/im"
 )
 
-// memberTable is PROTOCOL 4.1 and 4.3 written out by hand, apart from the code:
+// wantMembers is PROTOCOL 4.1 and 4.3 written out by hand, apart from the code:
 // y yes, f forbidden, n not found. Columns: owner, moderator, member, reader, no
 // member, guest who is no member. A column "-" cannot occur (a direct has
 // members only).
-const memberTable = `
+const wantMembers = `
 direct   join                 - - y - n n
 direct   read                 - - y - n n
 direct   mark                 - - y - n n
@@ -155,7 +155,7 @@ func memberRole(t *testing.T, name string) im.MemberRole {
 
 func TestDecideMembers(t *testing.T) {
 	tested := map[string]bool{}
-	for line := range strings.Lines(memberTable) {
+	for line := range strings.Lines(wantMembers) {
 		f := strings.Fields(line)
 		if len(f) == 0 {
 			continue
@@ -178,17 +178,18 @@ func TestDecideMembers(t *testing.T) {
 				member = 0
 			}
 			// A member's tenant role does not matter; a stranger's only for guests.
-			actors := []im.Role{im.RoleOwner, im.RoleAdmin, im.RoleStaff, im.RoleMember, im.RoleGuest}
+			// A guardian posts nowhere but to staff (TestGuardian).
+			actors := []im.Role{im.RoleOwner, im.RoleAdmin, im.RoleStaff, im.RoleMember, im.RoleBot, im.RoleGuest}
 			if col == 4 {
-				actors = actors[:4]
+				actors = actors[:5]
 			} else if col == 5 {
-				actors = []im.Role{im.RoleGuest, 0}
+				actors = []im.Role{im.RoleGuest, im.RoleGuardian, 0}
 			}
 			if w == "-" {
 				continue
 			}
 			for _, actor := range actors {
-				if got := verdict(Decide(actor, member, kind, act, obj)); got != w {
+				if got := verdict(Decide(nil, actor, member, kind, act, obj)); got != w {
 					t.Errorf("%s: tenant %v, column %d: got %s, want %s", strings.TrimSpace(line), actor, col, got, w)
 				}
 			}
@@ -211,6 +212,8 @@ admin   y y y y y
 staff   y y y y y
 member  y y f f y
 guest   f f f f f
+guardian y f f f f
+bot     f f f f y
 `
 
 func TestDecideCreateAndFind(t *testing.T) {
@@ -222,29 +225,29 @@ func TestDecideCreateAndFind(t *testing.T) {
 			t.Fatal(f[0])
 		}
 		for kind := im.KindDirect; kind <= im.KindNotice; kind++ {
-			if got := verdict(Decide(role, 0, kind, Create, Object{})); got != f[kind] {
+			if got := verdict(Decide(nil, role, 0, kind, Create, Object{})); got != f[kind] {
 				t.Errorf("%v creates %v: got %s, want %s", role, kind, got, f[kind])
 			}
 		}
-		if got := verdict(Decide(role, 0, im.KindChannel, Find, Object{})); got != f[5] {
+		if got := verdict(Decide(nil, role, 0, im.KindChannel, Find, Object{})); got != f[5] {
 			t.Errorf("%v finds: got %s, want %s", role, got, f[5])
 		}
 	}
-	for _, role := range []im.Role{0, im.RoleGuest + 1} {
-		if Decide(role, 0, im.KindGroup, Create, Object{}) == nil || Decide(role, 0, im.KindChannel, Find, Object{}) == nil {
+	for _, role := range []im.Role{0, im.RoleBot + 1} {
+		if Decide(nil, role, 0, im.KindGroup, Create, Object{}) == nil || Decide(nil, role, 0, im.KindChannel, Find, Object{}) == nil {
 			t.Errorf("tenant role %d is nobody, and yet may do something", role)
 		}
 	}
-	if Decide(im.RoleOwner, 0, 0, Create, Object{}) == nil {
+	if Decide(nil, im.RoleOwner, 0, 0, Create, Object{}) == nil {
 		t.Error("a conversation of no kind may be created")
 	}
 }
 
 func TestDecideUnknown(t *testing.T) {
-	if Decide(im.RoleOwner, im.MemberReader+1, im.KindGroup, Send, Object{}) == nil {
+	if Decide(nil, im.RoleOwner, im.MemberReader+1, im.KindGroup, Send, Object{}) == nil {
 		t.Error("an unknown member role may send")
 	}
-	if Decide(im.RoleOwner, im.MemberOwner, im.KindGroup, SeeReceipts+1, Object{}) == nil {
+	if Decide(nil, im.RoleOwner, im.MemberOwner, im.KindGroup, SeeReceipts+1, Object{}) == nil {
 		t.Error("an unknown action is allowed")
 	}
 }
@@ -264,29 +267,34 @@ func TestLastOwner(t *testing.T) {
 }
 
 // Who may do what to a user of which role, by hand: rows actors, columns the
-// target's role owner admin staff member guest and none.
-const adminTable = `
-owner   y y y y y f
-admin   f y y y y f
-staff   f f f f f f
-member  f f f f f f
-guest   f f f f f f
+// target's role owner admin staff member guest guardian bot and none.
+const wantAdmin = `
+owner    y y y y y y y f
+admin    f y y y y y y f
+staff    f f f f f f f f
+member   f f f f f f f f
+guest    f f f f f f f f
+guardian f f f f f f f f
+bot      f f f f f f f f
 `
 
 func TestAdminister(t *testing.T) {
-	for line := range strings.Lines(strings.TrimSpace(adminTable)) {
+	for line := range strings.Lines(strings.TrimSpace(wantAdmin)) {
 		f := strings.Fields(line)
 		role, _ := im.ParseRole(f[0])
 		who := im.Actor{Tenant: "oakhill", User: "u_1", Role: role}
 		for col, want := range f[1:] {
-			target := im.Role((col + 1) % 6)
+			target := im.Role((col + 1) % 8)
 			for _, act := range []AdminAction{AddUser, UpdateUser, SetPassword} {
 				if got := verdict(Administer(who, target, act)); got != want {
 					t.Errorf("%v %v %v: got %s, want %s", role, act, target, got, want)
 				}
 			}
 		}
-		for _, act := range []AdminAction{ListUsers, UpdateTenant} {
+		if got := Administer(who, 0, ReadRecalled) == nil; got != (role == im.RoleOwner) {
+			t.Errorf("%v reads what was recalled: %v", role, got)
+		}
+		for _, act := range []AdminAction{ListUsers, UpdateTenant, ChangePolicy, ManageClasses, ImportRoster} {
 			if got := Administer(who, 0, act) == nil; got != (role == im.RoleOwner || role == im.RoleAdmin) {
 				t.Errorf("%v %v: %v", role, act, got)
 			}
@@ -295,14 +303,14 @@ func TestAdminister(t *testing.T) {
 	if Administer(im.Actor{}, im.RoleGuest, AddUser) == nil {
 		t.Error("nobody may add a user")
 	}
-	if Administer(im.Actor{Role: im.RoleOwner}, im.RoleGuest, UpdateTenant+1) == nil {
+	if Administer(im.Actor{Role: im.RoleOwner}, im.RoleGuest, ReadRecalled+1) == nil {
 		t.Error("an unknown administrative action is allowed")
 	}
 }
 
 func TestYesAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
-		if Decide(im.RoleMember, im.MemberMember, im.KindGroup, Send, Object{}) != nil {
+		if Decide(nil, im.RoleMember, im.MemberMember, im.KindGroup, Send, Object{}) != nil {
 			t.Fatal("refused")
 		}
 	}); n != 0 {

@@ -12,9 +12,14 @@ const (
 	UpdateUser // name, role, disabled; asked for the old role and for the new one
 	SetPassword
 	UpdateTenant
+	ChangePolicy
+	ManageClasses
+	ImportRoster // reading rosters in, and printing login cards
+	ReadRecalled // an inquiry into what was taken back; always in the audit log
 )
 
-var adminActionNames = [...]string{"", "list_users", "add_user", "update_user", "set_password", "update_tenant"}
+var adminActionNames = [...]string{"", "list_users", "add_user", "update_user", "set_password", "update_tenant",
+	"change_policy", "manage_classes", "import_roster", "read_recalled"}
 
 // String returns the action's name for logs and tests.
 func (a AdminAction) String() string {
@@ -25,19 +30,24 @@ func (a AdminAction) String() string {
 }
 
 // Administer says whether actor may do that action to a user whose role is
-// target, or whose role it shall become; ListUsers and UpdateTenant have no
-// target. Owners may do everything, admins everything that touches no owner, all
-// others nothing. Which tenant it is about is the caller's look-out: it must be
+// target, or whose role it shall become; actions that are not done to a user
+// have no target. Which tenant it is about is the caller's look-out: it must be
 // actor.Tenant. The refusal is an *im.Error of kind Forbidden.
 func Administer(actor im.Actor, target im.Role, action AdminAction) error {
-	switch {
-	case actor.Role != im.RoleOwner && actor.Role != im.RoleAdmin:
-		return im.E(im.Forbidden, "Only owners and admins of the organisation may do that.")
-	case action == ListUsers || action == UpdateTenant:
-		return nil
-	case action != AddUser && action != UpdateUser && action != SetPassword || !known(target):
+	if action == 0 || int(action) >= len(adminRights) || !known(actor.Role) {
 		return im.E(im.Forbidden, "That can't be done.")
-	case target == im.RoleOwner && actor.Role != im.RoleOwner:
+	}
+	row := adminRights[action]
+	switch {
+	case !row.who.has(actor.Role) && row.who == roles(im.RoleOwner):
+		return im.E(im.Forbidden, "Only owners of the organisation may do that.")
+	case !row.who.has(actor.Role):
+		return im.E(im.Forbidden, "Only owners and admins of the organisation may do that.")
+	case !row.toUser:
+		return nil
+	case !known(target):
+		return im.E(im.Forbidden, "That can't be done.")
+	case !administers[actor.Role].has(target):
 		return im.E(im.Forbidden, "Only an owner may do that to an owner, or make one.")
 	}
 	return nil

@@ -25,6 +25,7 @@ type Problem struct {
 	Field        string `json:"field,omitempty" doc:"The member that is wrong."`
 	Limit        int64  `json:"limit,omitempty" doc:"The limit that was passed."`
 	RetryAfterMS int64  `json:"retry_after_ms,omitempty" doc:"When to try again, in milliseconds."`
+	Reason       string `json:"reason,omitempty" doc:"A word for programs about why, such as quiet_hours; most errors have none."`
 	Ref          string `json:"ref,omitempty" doc:"The same reference is in the server's log."`
 }
 
@@ -92,7 +93,7 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 	p = &Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status,
 		Detail: e.Message, Kind: e.Kind.String(), Field: e.Field, Limit: e.Limit,
-		RetryAfterMS: e.RetryAfter.Milliseconds(),
+		RetryAfterMS: e.RetryAfter.Milliseconds(), Reason: string(e.Reason),
 	}
 	if e.Kind == im.Internal {
 		p.Ref = a.newRef()

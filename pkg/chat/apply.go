@@ -58,6 +58,10 @@ func (c *Chat) handle(out *outcome) error {
 		return c.setRole(out, cv)
 	case Mark:
 		return c.mark(out, cv)
+	case Reseat:
+		return c.reseat(out, cv)
+	case Archive:
+		return c.archive(out, cv)
 	}
 	return im.E(im.Internal, "The server does not know this operation.")
 }
@@ -145,11 +149,11 @@ func distinct(users []im.UserID) []im.UserID {
 	return once
 }
 
-// known returns a user who may be made a member. Whoever is disabled is unknown
-// to those who invite.
-func (c *Chat) known(t im.TenantID, u im.UserID, field string) (*im.User, error) {
-	user, ok := c.users.User(t, u)
-	if !ok || user.Disabled {
+// known returns a user whom the actor may make a member. Whoever is disabled, or
+// may not be seen, is unknown to those who invite.
+func (c *Chat) known(actor im.Actor, u im.UserID, field string) (*im.User, error) {
+	user, ok := c.users.User(actor.Tenant, u)
+	if !ok || user.Disabled || !c.rules.Sees(actor, user) {
 		return nil, im.E(im.NotFound, "There is no such user.").OnField(field)
 	}
 	return user, nil
@@ -243,7 +247,10 @@ func (c *Chat) create(out *outcome) error {
 	if cmd.Kind < im.KindGroup || cmd.Kind > im.KindNotice {
 		return im.E(im.Invalid, "A conversation made like this is a group, a channel or a notice board.").OnField("kind")
 	}
-	if err := access.Decide(cmd.Actor.Role, 0, cmd.Kind, access.Create, access.Object{}); err != nil {
+	if cmd.System {
+		return c.establish(out)
+	}
+	if err := access.Decide(c.rules.Policy(cmd.Actor.Tenant), cmd.Actor.Role, 0, cmd.Kind, access.Create, access.Object{}); err != nil {
 		return err
 	}
 	if err := checkTitle(cmd.Title); err != nil {
@@ -254,7 +261,7 @@ func (c *Chat) create(out *outcome) error {
 	}
 	users := distinct(cmd.Users)
 	for _, u := range users {
-		if _, err := c.known(cmd.Actor.Tenant, u, "members"); err != nil {
+		if _, err := c.known(cmd.Actor, u, "members"); err != nil {
 			return err
 		}
 	}
@@ -301,10 +308,16 @@ func (c *Chat) direct(out *outcome) error {
 	if !im.Is(err, im.NotFound) {
 		return im.Wrap("look a direct conversation up", err)
 	}
-	if err := access.Decide(cmd.Actor.Role, 0, im.KindDirect, access.Create, access.Object{}); err != nil {
+	rules := c.rules.Policy(cmd.Actor.Tenant)
+	if err := access.Decide(rules, cmd.Actor.Role, 0, im.KindDirect, access.Create, access.Object{}); err != nil {
 		return err
 	}
-	if _, err := c.known(cmd.Actor.Tenant, other, "user"); err != nil {
+	peer, err := c.known(cmd.Actor, other, "user")
+	if err != nil {
+		return err
+	}
+	facts := access.Object{Peer: peer.Role, SharesClass: c.rules.SharesClass(cmd.Actor.Tenant, me, other)}
+	if err := access.Decide(rules, cmd.Actor.Role, 0, im.KindDirect, access.Create, facts); err != nil {
 		return err
 	}
 	if err := c.spend(out); err != nil {

@@ -8,7 +8,7 @@ import (
 // update is conversation.update: a new title.
 func (c *Chat) update(out *outcome, cv *conv) error {
 	cmd := out.cmd
-	if err := may(cmd, cv, access.Rename, access.Object{}); err != nil {
+	if err := c.may(cmd, cv, access.Rename, access.Object{}); err != nil {
 		return err
 	}
 	if err := checkTitle(cmd.Title); err != nil {
@@ -32,7 +32,7 @@ func (c *Chat) update(out *outcome, cv *conv) error {
 // join is conversation.join.
 func (c *Chat) join(out *outcome, cv *conv) error {
 	cmd := out.cmd
-	if err := may(cmd, cv, access.Join, access.Object{}); err != nil {
+	if err := c.may(cmd, cv, access.Join, access.Object{}); err != nil {
 		return err
 	}
 	if err := c.spend(out); err != nil {
@@ -48,7 +48,7 @@ func (c *Chat) join(out *outcome, cv *conv) error {
 // invite is conversation.invite.
 func (c *Chat) invite(out *outcome, cv *conv) error {
 	cmd := out.cmd
-	if err := may(cmd, cv, access.Invite, access.Object{}); err != nil {
+	if err := c.may(cmd, cv, access.Invite, access.Object{}); err != nil {
 		return err
 	}
 	if len(cmd.Users) > im.MaxMembersInCall {
@@ -59,7 +59,7 @@ func (c *Chat) invite(out *outcome, cv *conv) error {
 		if cv.cur.roleNow(u) != 0 {
 			continue // a member already
 		}
-		if _, err := c.known(cmd.Actor.Tenant, u, "users"); err != nil {
+		if _, err := c.known(cmd.Actor, u, "users"); err != nil {
 			return err
 		}
 		users = append(users, u)
@@ -104,7 +104,7 @@ func (c *Chat) admit(cv *conv, by im.UserID, users []im.UserID) {
 // leave is conversation.leave.
 func (c *Chat) leave(out *outcome, cv *conv) error {
 	cmd := out.cmd
-	if err := may(cmd, cv, access.Leave, access.Object{}); err != nil {
+	if err := c.may(cmd, cv, access.Leave, access.Object{}); err != nil {
 		return err
 	}
 	if err := c.lastOwner(cv, []im.UserID{cmd.Actor.User}); err != nil {
@@ -120,7 +120,7 @@ func (c *Chat) leave(out *outcome, cv *conv) error {
 // remove is conversation.remove.
 func (c *Chat) remove(out *outcome, cv *conv) error {
 	cmd := out.cmd
-	if err := may(cmd, cv, access.Remove, access.Object{}); err != nil {
+	if err := c.may(cmd, cv, access.Remove, access.Object{}); err != nil {
 		return err
 	}
 	if len(cmd.Users) > im.MaxMembersInCall {
@@ -133,7 +133,7 @@ func (c *Chat) remove(out *outcome, cv *conv) error {
 		}
 	}
 	for _, u := range users {
-		if err := may(cmd, cv, access.Remove, access.Object{Target: cv.cur.roleNow(u)}); err != nil {
+		if err := c.may(cmd, cv, access.Remove, access.Object{Target: cv.cur.roleNow(u)}); err != nil {
 			return err
 		}
 	}
@@ -184,7 +184,7 @@ func (c *Chat) dismiss(cv *conv, by im.UserID, users []im.UserID) {
 // setRole is conversation.set_role.
 func (c *Chat) setRole(out *outcome, cv *conv) error {
 	cmd := out.cmd
-	if err := may(cmd, cv, access.SetRole, access.Object{}); err != nil {
+	if err := c.may(cmd, cv, access.SetRole, access.Object{}); err != nil {
 		return err
 	}
 	if len(cmd.Users) != 1 {
@@ -198,7 +198,7 @@ func (c *Chat) setRole(out *outcome, cv *conv) error {
 	if was == 0 {
 		return im.E(im.NotFound, "There is no such member.").OnField("user")
 	}
-	if err := may(cmd, cv, access.SetRole, access.Object{Target: was, To: cmd.Role}); err != nil {
+	if err := c.may(cmd, cv, access.SetRole, access.Object{Target: was, To: cmd.Role}); err != nil {
 		return err
 	}
 	if was == im.MemberOwner && cmd.Role != im.MemberOwner {

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"slices"
+	"time"
 
 	"github.com/pipit-im/pipit/pkg/access"
 	"github.com/pipit-im/pipit/pkg/im"
@@ -12,8 +13,53 @@ import (
 const maxEmojis = 200
 
 // may asks access about the actor as a member of cv.
-func may(cmd *Command, cv *conv, act access.Action, obj access.Object) error {
-	return access.Decide(cmd.Actor.Role, cv.cur.roleNow(cmd.Actor.User), cv.cur.rec.Kind, act, obj)
+func (c *Chat) may(cmd *Command, cv *conv, act access.Action, obj access.Object) error {
+	if cmd.System {
+		return nil
+	}
+	rec := &cv.cur.rec
+	obj.Archived = rec.Archived
+	if rec.Kind == im.KindDirect {
+		obj.Peer = c.peerRole(rec, cmd.Actor.User)
+	}
+	return access.Decide(c.rules.Policy(rec.Tenant), cmd.Actor.Role, cv.cur.roleNow(cmd.Actor.User), rec.Kind, act, obj)
+}
+
+// peerRole returns the tenant role of the other one of a direct; 0: not known.
+func (c *Chat) peerRole(rec *im.Conversation, u im.UserID) im.Role {
+	other := rec.Peers[0]
+	if other == u {
+		other = rec.Peers[1]
+	}
+	if user, ok := c.users.User(rec.Tenant, other); ok {
+		return user.Role
+	}
+	return 0
+}
+
+// quiet refuses what is written in the quiet hours of the actor's role (PROTOCOL
+// 6.7), without taking a token of the rate; or notes that it passes.
+func (c *Chat) quiet(out *outcome, cv *conv) error {
+	cmd := out.cmd
+	rules := c.rules.Policy(cmd.Actor.Tenant)
+	if rules == nil {
+		return nil
+	}
+	left := rules.QuietFor(cmd.Actor.Role, c.now())
+	if left == 0 {
+		return nil
+	}
+	if rules.PassesQuiet(cmd.Actor.Role, cv.cur.rec.Kind) {
+		if !c.passes.room() {
+			return &im.Error{Kind: im.Unavailable, RetryAfter: time.Second,
+				Message: "The audit log can't keep up just now. Nothing was stored; try again in a moment."}
+		}
+		out.pass = true
+		return nil
+	}
+	out.counted = true
+	return &im.Error{Kind: im.RateLimited, Reason: im.QuietHours, RetryAfter: left,
+		Message: "These are quiet hours. Your message waits and goes out when they end."}
 }
 
 // one stages an accepted message command: its entry and its key.
@@ -39,7 +85,7 @@ func (c *Chat) nothing(out *outcome, cv *conv, seq im.Seq, at im.Millis) {
 // send is message.send (PROTOCOL 6.1).
 func (c *Chat) send(out *outcome, cv *conv) error {
 	cmd := out.cmd
-	if err := may(cmd, cv, access.Send, access.Object{}); err != nil {
+	if err := c.may(cmd, cv, access.Send, access.Object{}); err != nil {
 		return err
 	}
 	if err := c.checkText(cmd.Text); err != nil {
@@ -49,6 +95,9 @@ func (c *Chat) send(out *outcome, cv *conv) error {
 		return tooMany("mentions", im.MaxMentions)
 	}
 	if err := c.checkReplyTo(cv, cmd.ReplyTo); err != nil {
+		return err
+	}
+	if err := c.quiet(out, cv); err != nil {
 		return err
 	}
 	if err := c.spend(out); err != nil {
@@ -148,14 +197,14 @@ func (c *Chat) target(cv *conv, seq im.Seq) (target, error) {
 // targeted does what the four commands about a message have in common: whether
 // the caller may do such a thing at all, the message, whether to this one.
 func (c *Chat) targeted(cmd *Command, cv *conv, act access.Action) (target, error) {
-	if err := may(cmd, cv, act, access.Object{Own: true}); err != nil {
+	if err := c.may(cmd, cv, act, access.Object{Own: true}); err != nil {
 		return target{}, err
 	}
 	m, err := c.target(cv, cmd.Target)
 	if err != nil {
 		return target{}, err
 	}
-	return m, may(cmd, cv, act, access.Object{Own: m.by == cmd.Actor.User})
+	return m, c.may(cmd, cv, act, access.Object{Own: m.by == cmd.Actor.User})
 }
 
 // edit is message.edit. It always makes an entry, even with the same text.
@@ -165,6 +214,9 @@ func (c *Chat) edit(out *outcome, cv *conv) error {
 		return err
 	}
 	if err := c.checkText(cmd.Text); err != nil {
+		return err
+	}
+	if err := c.quiet(out, cv); err != nil {
 		return err
 	}
 	if err := c.spend(out); err != nil {
@@ -184,7 +236,8 @@ func (c *Chat) recall(out *outcome, cv *conv) error {
 		return err
 	}
 	c.batch.marks[markName{convKey: cv.key, target: cmd.Target}] = struct{}{}
-	c.one(out, cv, im.Entry{Kind: im.EntryRecall, Target: cmd.Target})
+	c.one(out, cv, im.Entry{Kind: im.EntryRecall, Target: cmd.Target,
+		Keep: c.rules.Policy(cmd.Actor.Tenant).KeepsRecalled()})
 	return nil
 }
 
@@ -261,7 +314,7 @@ func (c *Chat) standing(out *outcome, cv *conv, seq im.Seq, at im.Millis, m targ
 // mark is read.mark (PROTOCOL 7.1).
 func (c *Chat) mark(out *outcome, cv *conv) error {
 	cmd := out.cmd
-	if err := may(cmd, cv, access.Mark, access.Object{}); err != nil {
+	if err := c.may(cmd, cv, access.Mark, access.Object{}); err != nil {
 		return err
 	}
 	m := cv.cur.member(cmd.Actor.User)

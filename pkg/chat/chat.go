@@ -35,6 +35,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pipit-im/pipit/pkg/access"
 	"github.com/pipit-im/pipit/pkg/bus"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
@@ -53,11 +54,35 @@ type Users interface {
 	User(t im.TenantID, id im.UserID) (*im.User, bool)
 }
 
+// Rules knows what a tenant lets its people do (PROTOCOL 4.7). All of it is
+// called on the commit goroutine too: no lock that is held over I/O, no
+// allocation.
+type Rules interface {
+	// Policy returns the tenant's policy; nil: the protocol's defaults.
+	Policy(t im.TenantID) *access.Policy
+	// SharesClass says whether two users are in one class that is not archived.
+	SharesClass(t im.TenantID, a, b im.UserID) bool
+	// Sees says whether the actor may see a user of the same tenant.
+	Sees(actor im.Actor, u *im.User) bool
+}
+
+// defaults are the Rules of the protocol, where nobody brings others.
+type defaults struct{}
+
+func (defaults) Policy(im.TenantID) *access.Policy                  { return nil }
+func (defaults) SharesClass(im.TenantID, im.UserID, im.UserID) bool { return false }
+func (defaults) Sees(im.Actor, *im.User) bool                       { return true }
+
 // Options are what a Chat is made of. Store, Bus and Users are required.
 type Options struct {
 	Store Store
 	Bus   bus.Bus
 	Users Users
+	Rules Rules // nil: the protocol's defaults
+	// OnPass writes down that a message went out in its sender's quiet hours
+	// (PROTOCOL 6.7). It may block, and is tried again after an error; while 256
+	// wait for it, further ones are refused. Nil: nobody wants to know.
+	OnPass func(ctx context.Context, p Pass) error
 	// Now is the clock of entry times; default time.Now. It may leap: times in a
 	// log never fall (PROTOCOL 5.1).
 	Now func() time.Time
@@ -89,6 +114,7 @@ type Chat struct {
 	store    Store
 	bus      bus.Bus
 	users    Users
+	rules    Rules
 	now      func() time.Time
 	mono     func() time.Duration
 	limits   func() im.Limits
@@ -104,6 +130,7 @@ type Chat struct {
 	channels *channels
 	receipts *receipts
 	typing   *typing
+	passes   *passes
 	rates    *rates // commit goroutine
 	batch    *batch // commit goroutine
 	failing  bool   // commit goroutine: the last Append failed
@@ -181,6 +208,9 @@ func New(o Options) (*Chat, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Rules == nil {
+		o.Rules = defaults{}
+	}
 	if o.QueueLen <= 0 {
 		o.QueueLen = defaultQueueLen
 	}
@@ -191,7 +221,7 @@ func New(o Options) (*Chat, error) {
 		o.PageBytes = defaultPageBytes
 	}
 	c := &Chat{
-		store: o.Store, bus: o.Bus, users: o.Users, now: o.Now, mono: o.Mono, limits: o.Limits,
+		store: o.Store, bus: o.Bus, users: o.Users, rules: o.Rules, now: o.Now, mono: o.Mono, limits: o.Limits,
 		rand: o.Rand, log: o.Log, onCommit: o.OnCommit, pageBytes: o.PageBytes,
 		queue:    newQueue(o.QueueLen),
 		convs:    newCache(o.Store, int64(o.CacheBytes)),
@@ -209,6 +239,8 @@ func New(o Options) (*Chat, error) {
 	c.typing = newTyping(c)
 	c.done.Go(func() { c.receipts.run(ctx) })
 	c.done.Go(func() { c.typing.run(ctx) })
+	c.passes = newPasses(o.OnPass, c.log)
+	c.done.Go(func() { c.passes.run(ctx) })
 	go c.commit()
 	return c, nil
 }

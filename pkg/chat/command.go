@@ -24,10 +24,12 @@ const (
 	Remove                // Conv, Users
 	SetRole               // Conv, Users[0], Role
 	Mark                  // Conv, Seq, Session
+	Reseat                // System; Conv, Seats
+	Archive               // System; Conv, On
 )
 
 var opNames = [...]string{"", "send", "edit", "recall", "react", "pin", "create", "direct", "update", "join",
-	"leave", "invite", "remove", "set_role", "mark"}
+	"leave", "invite", "remove", "set_role", "mark", "reseat", "archive"}
 
 // String returns the operation's name for logs, metrics and tests.
 func (o Op) String() string {
@@ -47,8 +49,12 @@ func (o Op) counts() bool { return o != Mark }
 // Command is one request that may write. It belongs to the Chat from Submit
 // until its reply, and nobody changes it or what it points to in between.
 type Command struct {
-	Op      Op
-	Actor   im.Actor
+	Op    Op
+	Actor im.Actor
+	// System: the box itself acts, for a class say: no permission, no rate, and a
+	// Create seats nobody but Seats. Actor is Tenant and im.SystemUser, or whoever
+	// had it done. Never from a client.
+	System  bool
 	Session im.SessionID // Mark: the session that marks, which hears no event of it
 	Key     string       // PROTOCOL 6.2
 	Body    [16]byte     // hash of method and params, from the wire package
@@ -65,7 +71,20 @@ type Command struct {
 	Users    []im.UserID
 	Role     im.MemberRole
 	Seq      im.Seq
+	Seats    []Seat
 }
+
+// Seat says what shall become of one user's membership. What is so already
+// changes nothing.
+type Seat struct {
+	User im.UserID
+	Role im.MemberRole // 0: no member
+	// Least: who is a member with more than Role stays so; somebody gave it.
+	Least bool
+}
+
+// MaxSeats bounds Command.Seats.
+const MaxSeats = 500
 
 // Result is the answer to an accepted Command. Everything in it is read-only.
 type Result struct {

@@ -37,6 +37,8 @@ type outcome struct {
 	// headOf: the reply carries the actor's head of this conversation, made after
 	// the commit.
 	headOf *conv
+	// pass: it goes out in its sender's quiet hours (PROTOCOL 6.7).
+	pass bool
 }
 
 // keyName, pairName and markName name what a batch has changed: a key, the
@@ -156,7 +158,7 @@ func (c *Chat) run(p pending) {
 		if err == out.limited {
 			c.stats.rateLimited.Add(1)
 		}
-		out.res, out.headOf = Result{}, nil
+		out.res, out.headOf, out.pass = Result{}, nil, false
 		c.spend(&out) // refused ones count too (PROTOCOL 6.6)
 	}
 	b := c.batch
@@ -168,7 +170,7 @@ func (c *Chat) run(p pending) {
 
 // spend takes a token of the sender's rate, once for each command.
 func (c *Chat) spend(out *outcome) error {
-	if out.counted || !out.cmd.Op.counts() {
+	if out.counted || out.cmd.System || !out.cmd.Op.counts() {
 		return out.limited
 	}
 	out.counted = true
@@ -407,6 +409,10 @@ func (c *Chat) answer() {
 		out := &c.batch.outs[i]
 		if out.err == nil && out.headOf != nil {
 			out.res.Head = c.headAfter(out.headOf, out.cmd.Actor.User, nil)
+		}
+		if out.pass && out.err == nil {
+			c.passes.put(Pass{Tenant: out.cmd.Actor.Tenant, User: out.cmd.Actor.User, SignIn: out.cmd.Actor.SignIn,
+				Conv: out.cmd.Conv, Seq: out.res.Seq, Time: out.res.Time})
 		}
 		out.to.Reply(out.cmd, out.res, out.err)
 	}

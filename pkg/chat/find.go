@@ -139,7 +139,7 @@ func (c *Chat) Find(ctx context.Context, actor im.Actor, query, cursor string, l
 	}
 	all = all[c.findFrom(all, from):]
 	folded := strings.ToLower(query)
-	mayFind := access.Decide(actor.Role, 0, im.KindChannel, access.Find, access.Object{}) == nil
+	mayFind := access.Decide(c.rules.Policy(actor.Tenant), actor.Role, 0, im.KindChannel, access.Find, access.Object{}) == nil
 	var last *channel
 	for _, ch := range all {
 		if !strings.Contains(ch.folded, folded) || !mayFind && !joined[ch.id] {

@@ -26,7 +26,8 @@ func (c *Chat) open(ctx context.Context, actor im.Actor, id im.ConvID, act acces
 		return nil, nil, err
 	}
 	s := cv.pub.Load()
-	return cv, s, access.Decide(actor.Role, s.role(actor.User), s.rec.Kind, act, access.Object{})
+	return cv, s, access.Decide(c.rules.Policy(actor.Tenant), actor.Role, s.role(actor.User), s.rec.Kind, act,
+		access.Object{Archived: s.rec.Archived})
 }
 
 // Head returns the actor's view of one conversation (conversation.get).
@@ -88,6 +89,7 @@ func (c *Chat) headOf(ctx context.Context, cv *conv, u im.UserID, counted *tally
 		h := im.Head{
 			ID: cv.key.id, Kind: s.rec.Kind, Title: s.rec.Title, Head: s.rec.Head, Read: p.read,
 			Role: p.role, Members: s.rec.Members, Updated: s.rec.Last,
+			Archived: s.rec.Archived,
 		}
 		if s.rec.Kind == im.KindDirect {
 			c.peer(s, u, &h)

@@ -69,7 +69,7 @@ func (c *Chat) ReadList(ctx context.Context, actor im.Actor, id im.ConvID, seq i
 		return ReadList{}, err
 	}
 	own := access.Object{Own: author == actor.User}
-	if err := access.Decide(actor.Role, s.role(actor.User), s.rec.Kind, access.SeeReceipts, own); err != nil {
+	if err := access.Decide(c.rules.Policy(actor.Tenant), actor.Role, s.role(actor.User), s.rec.Kind, access.SeeReceipts, own); err != nil {
 		return ReadList{}, err
 	}
 	limit = membersLimit(limit)

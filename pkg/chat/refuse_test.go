@@ -46,7 +46,7 @@ func TestRefused(t *testing.T) {
 		{Command{Op: SetRole, Users: nil, Role: im.MemberReader}, im.BadParams, "user", 0},
 		{Command{Op: Direct}, im.BadParams, "user", 0},
 		{Command{Op: Update, Title: long}, im.Invalid, "title", 0},
-		{Command{Op: Mark + 1}, im.Internal, "", 0},
+		{Command{Op: Archive + 1}, im.Internal, "", 0},
 	} {
 		cmd := c.cmd
 		cmd.Actor, cmd.Conv, cmd.Key = ann, id, newKey()

@@ -167,7 +167,7 @@ func retryAfter(e *wire.RPCError, out *outgoing) (time.Duration, bool) {
 
 // errorOf turns an error of the wire into one of ours.
 func errorOf(e *wire.RPCError) error {
-	return &im.Error{Kind: e.Kind, Message: e.Message, Field: e.Field, Limit: e.Limit, RetryAfter: e.RetryAfter}
+	return &im.Error{Kind: e.Kind, Message: e.Message, Field: e.Field, Limit: e.Limit, RetryAfter: e.RetryAfter, Reason: e.Reason}
 }
 
 // Call asks method (wire.Method…) with its params and hands the raw result to

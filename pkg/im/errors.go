@@ -42,9 +42,20 @@ type Error struct {
 	Field      string        // the member that is wrong, if one is (`data.field`)
 	Limit      int64         // the limit that was passed, for TooLarge (`data.limit`)
 	RetryAfter time.Duration // for RateLimited (`data.retry_after_ms`)
+	Reason     Reason        // why, where a client does something of its own about it (`data.reason`)
 	Op         string        // operation and object, for the log
 	Cause      error
 }
+
+// Reason names a cause of an error that a client can act on beyond the kind
+// (PROTOCOL 2). Most errors have none.
+type Reason string
+
+// The reasons.
+const (
+	QuietHours Reason = "quiet_hours" // RateLimited: the sender's quiet hours; the message waits (PROTOCOL 6.7)
+	Archived   Reason = "archived"    // Forbidden: the conversation is archived (PROTOCOL 4.6)
+)
 
 // Error returns text for the log: operation, kind, message and cause.
 func (e *Error) Error() string {

@@ -17,6 +17,10 @@ type TenantID string
 // UserID names a user within a tenant, "u_" and 16 characters.
 type UserID string
 
+// SystemUser is who did what the box itself does to a conversation (PROTOCOL
+// 5.1). There is no such user.
+const SystemUser UserID = "system"
+
 // ConvID names a conversation within a tenant, "c_" and 16 characters.
 type ConvID string
 
@@ -44,16 +48,21 @@ type Change uint64
 // Role is a user's role in the tenant. The zero value is no role.
 type Role uint8
 
-// The tenant roles, from most to least (issue "The message path", item 5).
+// The tenant roles. Their numbers are on disk: append only.
 const (
-	RoleOwner Role = iota + 1
-	RoleAdmin
-	RoleStaff
-	RoleMember
-	RoleGuest
+	RoleOwner    Role = iota + 1 // everything
+	RoleAdmin                    // everything that touches no owner
+	RoleStaff                    // runs classes: a teacher, a team lead
+	RoleMember                   // a pupil, a colleague
+	RoleGuest                    // sees only what it was invited to
+	RoleGuardian                 // linked to members; reads their boards, writes to staff only
+	RoleBot                      // a program; answers where it was invited
+
+	// NumRoles bounds an array with one place for each role, no role included.
+	NumRoles = int(RoleBot) + 1
 )
 
-var roleNames = [...]string{"", "owner", "admin", "staff", "member", "guest"}
+var roleNames = [NumRoles]string{"", "owner", "admin", "staff", "member", "guest", "guardian", "bot"}
 
 // String returns the role's wire name, or "" for the zero value.
 func (r Role) String() string { return name(roleNames[:], uint8(r)) }
@@ -64,7 +73,7 @@ func ParseRole(s string) (Role, bool) {
 	return Role(i), ok
 }
 
-// Roles lists the wire names of all tenant roles, most powerful first.
+// Roles lists the wire names of all tenant roles, in the order of their numbers.
 func Roles() []string { return append([]string(nil), roleNames[1:]...) }
 
 // MemberRole is a member's role in one conversation (PROTOCOL 4.3). The zero
@@ -207,6 +216,9 @@ type Conversation struct {
 	Change  Change // when head, title or membership changed last
 	// Peers are the two users of a direct in rising order; empty otherwise.
 	Peers [2]UserID
+	// Archived: nobody writes any more, all else goes on (PROTOCOL 4.6). Never a
+	// direct.
+	Archived bool
 }
 
 // Member is one user's place in one conversation. It stays, with Role 0, when
@@ -235,6 +247,7 @@ type Entry struct {
 	Key      string   // message: the sender's key, shown to its author in pages only (PROTOCOL 6.5)
 
 	Target Seq    // edit, recall, reaction, pin
+	Keep   bool   // recall: the store keeps the text, though it serves it to nobody (PROTOCOL 5.4)
 	Emoji  string // reaction
 	On     bool   // reaction, pin
 
@@ -242,8 +255,19 @@ type Entry struct {
 	Change MemberChange // member
 	Role   MemberRole   // member: joined and role
 
-	Title string // meta
+	Title   string        // meta
+	Archive ArchiveChange // meta
 }
+
+// ArchiveChange is what a meta entry says of the conversation's being archived
+// (PROTOCOL 4.6). Its numbers are on disk.
+type ArchiveChange uint8
+
+// What it may say; the zero value says nothing.
+const (
+	ArchiveSet ArchiveChange = iota + 1
+	ArchiveCleared
+)
 
 // State is what later entries made of a message (PROTOCOL 6.5). The zero value
 // is a message that nothing was done to.
@@ -297,6 +321,7 @@ type Head struct {
 	Last     *Message // newest message, nil if none; the encoder cuts its text
 	Peer     *User    // direct only
 	PeerRead Seq      // direct only
+	Archived bool     // PROTOCOL 4.6
 	Left     bool     // then only ID, Kind and Left count
 }
 

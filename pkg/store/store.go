@@ -121,6 +121,10 @@ type Log interface {
 	// Pins returns the pinned messages that are not recalled, newest pin first,
 	// at most limit, as reader sees them.
 	Pins(ctx context.Context, t im.TenantID, c im.ConvID, reader im.UserID, limit int) ([]im.Message, error)
+	// Kept returns a recalled message whose recall asked to keep its text
+	// (im.Entry.Keep), with its text as it was last, for an inquiry. Anything
+	// else: im.NotFound.
+	Kept(ctx context.Context, t im.TenantID, c im.ConvID, seq im.Seq) (im.Message, error)
 	// Reaction returns what is in force of that user's emoji on target; Pin, of
 	// the pin on it.
 	Reaction(ctx context.Context, t im.TenantID, c im.ConvID, target im.Seq, by im.UserID, emoji string) (Standing, error)

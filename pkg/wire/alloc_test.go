@@ -126,7 +126,7 @@ func oneAllocationAFrame(t *testing.T, worst string) {
 			return ReadListResultFrame(id, &ReadListResult{all, all, math.MinInt, math.MinInt, worst})
 		},
 		"ErrorFrame": func() []byte {
-			return ErrorFrame(id, &RPCError{Code: CodeInternal, Kind: im.Unauthenticated, Message: worst, Field: worst, Limit: 1<<63 - 1, RetryAfter: 1<<63 - 1, Ref: worst})
+			return ErrorFrame(id, &RPCError{Code: CodeInternal, Kind: im.Unauthenticated, Message: worst, Field: worst, Limit: 1<<63 - 1, RetryAfter: 1<<63 - 1, Reason: im.Reason(worst), Ref: worst})
 		},
 	} {
 		if s, err := DecodeServerMessage(payload(t, f())); err != nil {

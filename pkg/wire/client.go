@@ -49,7 +49,7 @@ type ServerMessage struct {
 var (
 	serverNames = []string{"jsonrpc", "id", "result", "error", "method", "params"}
 	errorNames  = []string{"code", "message", "data"}
-	dataNames   = []string{"kind", "field", "limit", "retry_after_ms", "ref"}
+	dataNames   = []string{"kind", "field", "limit", "retry_after_ms", "reason", "ref"}
 
 	errNotMessage = errors.New("wire: not a message of this protocol")
 )
@@ -138,6 +138,8 @@ func decodeError(p []byte) (*RPCError, error) {
 				case "retry_after_ms":
 					// Bounded, so that the product cannot overflow.
 					e.RetryAfter = time.Duration(min(max(d.integer(), 0), maxDelayMS)) * time.Millisecond
+				case "reason":
+					e.Reason = im.Reason(d.text())
 				case "ref":
 					e.Ref = d.text()
 				}

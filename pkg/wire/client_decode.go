@@ -13,7 +13,7 @@ import (
 // of kind im.BadParams that names the member. Decoded strings are copies.
 
 var entryNames = []string{"conversation", "seq", "time", "by", "kind", "text", "reply_to", "mentions",
-	"target", "emoji", "on", "user", "change", "role", "title",
+	"target", "emoji", "on", "user", "change", "role", "title", "archived",
 	"key", "edited", "recalled", "reactions", "pinned"}
 
 const entryRequired = 5 // conversation to kind
@@ -71,6 +71,10 @@ func decodeMessage(m members, e *im.Message) error {
 			e.Role, _ = im.ParseMemberRole(string(m.word()))
 		case "title":
 			e.Title = m.text()
+		case "archived":
+			if e.Archive = im.ArchiveCleared; m.boolean() {
+				e.Archive = im.ArchiveSet
+			}
 		case "key":
 			e.Key = m.text()
 		case "edited":
@@ -149,7 +153,7 @@ func (m *members) objects(each func(o *members) error) {
 }
 
 var headNames = []string{"id", "kind", "title", "head", "read", "unread", "mentions", "role", "members",
-	"updated", "last", "peer", "peer_read", "left"}
+	"updated", "last", "peer", "peer_read", "archived", "left"}
 
 // DecodeHead reads a HEAD (PROTOCOL 3.5), the short one of a left conversation
 // among it. The text of Last may have been cut by the server.
@@ -196,6 +200,8 @@ func decodeHead(m *members, h *im.Head) error {
 			}
 		case "peer_read":
 			h.PeerRead = m.seq()
+		case "archived":
+			h.Archived = m.boolean()
 		case "left":
 			h.Left = m.boolean()
 		}

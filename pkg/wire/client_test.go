@@ -24,6 +24,7 @@ type serverVector struct {
 		Field        string
 		Limit        int64
 		RetryAfterMS int64 `json:"retry_after_ms"`
+		Reason       string
 		Ref          string
 	}
 	Retry  string
@@ -191,7 +192,7 @@ func TestServerMessageVectors(t *testing.T) {
 					kind = e.Kind.String()
 				}
 				if e.Code != v.Error.Code || kind != v.Error.Kind || e.Message != v.Error.Message || e.Field != v.Error.Field ||
-					e.Limit != v.Error.Limit || e.RetryAfter.Milliseconds() != v.Error.RetryAfterMS || e.Ref != v.Error.Ref {
+					e.Limit != v.Error.Limit || e.RetryAfter.Milliseconds() != v.Error.RetryAfterMS || e.Ref != v.Error.Ref || string(e.Reason) != v.Error.Reason {
 					t.Errorf("error %+v, want %+v", *e, *v.Error)
 				}
 				if retry := retryOf(im.KindOf(e)); retry != v.Retry {

@@ -76,6 +76,9 @@ func appendEntryMembers(dst []byte, e *im.Entry, conv im.ConvID, text string, hi
 		dst = optionalMember(dst, `,"role":`, e.Role.String())
 	case im.EntryMeta:
 		dst = stringMember(dst, `,"title":`, e.Title)
+		if e.Archive != 0 {
+			dst = boolMember(dst, `,"archived":`, e.Archive == im.ArchiveSet)
+		}
 	}
 	return dst
 }
@@ -198,6 +201,9 @@ func appendHeadMembers(dst []byte, h *im.Head) []byte {
 			dst = append(stringMember(dst, `,"name":`, h.Peer.Name), '}')
 		}
 		dst = uintMember(dst, `,"peer_read":`, h.PeerRead)
+	}
+	if h.Archived {
+		dst = append(dst, `,"archived":true`...)
 	}
 	if h.Last != nil {
 		dst = appendLast(append(dst, `,"last":`...), h.Last, h.ID)

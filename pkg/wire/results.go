@@ -21,7 +21,7 @@ func ErrorFrame(id []byte, e *RPCError) []byte {
 	if id == nil {
 		id = []byte("null")
 	}
-	dst := BeginFrame(192 + len(id) + quotedSize(e.Message) + quotedSize(e.Field) + quotedSize(e.Ref))
+	dst := BeginFrame(192 + len(id) + quotedSize(e.Message) + quotedSize(e.Field) + quotedSize(e.Reason) + quotedSize(e.Ref))
 	dst = append(append(dst, `{"jsonrpc":"2.0","id":`...), id...)
 	dst = append(dst, `,"error":`...)
 	return endResult(appendError(dst, e))
@@ -44,6 +44,7 @@ func appendError(dst []byte, e *RPCError) []byte {
 		ms := (e.RetryAfter + time.Millisecond - 1) / time.Millisecond
 		dst = intMember(dst, `,"retry_after_ms":`, ms)
 	}
+	dst = optionalMember(dst, `,"reason":`, e.Reason)
 	dst = optionalMember(dst, `,"ref":`, e.Ref)
 	if len(dst) == data {
 		return append(dst[:data-len(`,"data":`)], '}')

@@ -56,6 +56,7 @@ type RPCError struct {
 	Field      string        // `data.field`, if one is to blame
 	Limit      int64         // `data.limit`, if positive
 	RetryAfter time.Duration // `data.retry_after_ms`, if positive; rounded up
+	Reason     im.Reason     // `data.reason`, if there is one
 	Ref        string        // `data.ref`, which is also in the server's log
 }
 
@@ -71,7 +72,7 @@ func (e *RPCError) Error() string {
 // Unwrap gives the same as an *im.Error, so that im.KindOf and im.Is judge what
 // a server answered.
 func (e *RPCError) Unwrap() error {
-	return &im.Error{Kind: e.Kind, Message: e.Message, Field: e.Field, Limit: e.Limit, RetryAfter: e.RetryAfter}
+	return &im.Error{Kind: e.Kind, Message: e.Message, Field: e.Field, Limit: e.Limit, RetryAfter: e.RetryAfter, Reason: e.Reason}
 }
 
 // hasKind tells whether `data.kind` goes with the code.
@@ -100,7 +101,7 @@ func ErrorOf(err error) *RPCError {
 		kind = im.Internal
 	}
 	r = &RPCError{Code: kindCodes[kind], Kind: kind, Message: e.Message, Field: e.Field,
-		Limit: e.Limit, RetryAfter: e.RetryAfter}
+		Limit: e.Limit, RetryAfter: e.RetryAfter, Reason: e.Reason}
 	if r.Message == "" {
 		r.Message = kindMessages[kind]
 	}

@@ -132,12 +132,13 @@ func problem(op string, resp *http.Response) error {
 		Field        string `json:"field"`
 		Limit        int64  `json:"limit"`
 		RetryAfterMS int64  `json:"retry_after_ms"`
+		Reason       string `json:"reason"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&p); err != nil || p.Kind == "" {
 		return &im.Error{Kind: im.Internal, Op: op, Message: "The server answered " + resp.Status + "."}
 	}
 	return &im.Error{Kind: im.ParseKind(p.Kind), Op: op, Message: p.Detail, Field: p.Field, Limit: p.Limit,
-		RetryAfter: time.Duration(p.RetryAfterMS) * time.Millisecond}
+		RetryAfter: time.Duration(p.RetryAfterMS) * time.Millisecond, Reason: im.Reason(p.Reason)}
 }
 
 // Path joins segments into a path, each escaped.

@@ -234,14 +234,17 @@ func (t *tx) pinned(sp space, target *record, e *im.Entry) {
 	}
 }
 
-// recall wipes the text of a message and of every edit of it: what nobody may
-// read is not kept either (PROTOCOL 5.4). If there are more edits than one
+// recall marks a message and every edit of it, and wipes their text: what nobody
+// may read is not kept either (PROTOCOL 5.4), unless the recall says so; then
+// see leaves it out. If there are more edits than one
 // badger transaction may hold, they are wiped in transactions before that of
 // the recall; a cut between them leaves edits without text of a message that is
 // not recalled, and nobody was told that it is.
 func (t *tx) recall(sp space, target *record, e *im.Entry) error {
 	target.Recalled = true
-	target.Entry.Text, target.State.Text = "", ""
+	if !e.Keep {
+		target.Entry.Text, target.State.Text = "", ""
+	}
 	if target.Pinned != 0 {
 		t.pinned(sp, target, &im.Entry{Conv: e.Conv, Seq: e.Seq, Time: e.Time})
 	}
@@ -253,7 +256,10 @@ func (t *tx) recall(sp space, target *record, e *im.Entry) error {
 		if err != nil {
 			return err
 		}
-		edit.Entry.Text, edit.Hidden = "", true
+		edit.Hidden = true
+		if !e.Keep {
+			edit.Entry.Text = ""
+		}
 		t.putRecord(sp, &edit)
 		t.wipes = append(t.wipes, string(sp.entry(e.Conv, q).b))
 		q = edit.edit

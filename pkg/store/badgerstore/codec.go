@@ -159,7 +159,7 @@ type record struct {
 
 // What a record's second byte says is there.
 const (
-	hasReply uint = iota
+	hasReply uint = iota // of a recall: the text is kept
 	hasMentions
 	hasKey
 	hasEdit
@@ -171,7 +171,7 @@ const (
 
 func (m *record) encode() []byte {
 	b := begin(64 + len(m.Entry.Text) + len(m.State.Text) + len(m.Title) + 14*len(m.Mentions) + 16*len(m.Reactions))
-	flags := bit(m.ReplyTo != 0, hasReply) | bit(len(m.Mentions) > 0, hasMentions) | bit(m.Key != "", hasKey) |
+	flags := bit(m.ReplyTo != 0 || m.Keep, hasReply) | bit(len(m.Mentions) > 0, hasMentions) | bit(m.Key != "", hasKey) |
 		bit(m.edit != 0, hasEdit) | bit(m.Recalled || m.Hidden, isRecalled) | bit(m.pin.Seq != 0, hasPin) |
 		bit(len(m.Reactions) > 0, hasReactions) | bit(m.Edited != 0, isEdited)
 	b = append(b, byte(m.Kind), flags)
@@ -219,6 +219,9 @@ func (m *record) encode() []byte {
 		b = append(appendID(b, string(m.User)), byte(m.Change), byte(m.Role))
 	case im.EntryMeta:
 		b = putText(b, m.Title)
+		if m.Archive != 0 {
+			b = append(b, byte(m.Archive))
+		}
 	}
 	return b
 }
@@ -272,7 +275,7 @@ func (m *record) decode(c im.ConvID, q im.Seq, b []byte) error {
 		m.Target, m.Entry.Text = im.Seq(r.uint()), r.text()
 		m.Hidden = has(isRecalled)
 	case im.EntryRecall:
-		m.Target = im.Seq(r.uint())
+		m.Target, m.Keep = im.Seq(r.uint()), has(hasReply)
 	case im.EntryReaction:
 		m.Target, m.Emoji, m.On = im.Seq(r.uint()), r.text(), r.byte() != 0
 	case im.EntryPin:
@@ -281,6 +284,9 @@ func (m *record) decode(c im.ConvID, q im.Seq, b []byte) error {
 		m.User, m.Change, m.Role = im.UserID(r.id()), im.MemberChange(r.byte()), im.MemberRole(r.byte())
 	case im.EntryMeta:
 		m.Title = r.text()
+		if len(r.b) > 0 {
+			m.Archive = im.ArchiveChange(r.byte())
+		}
 	default:
 		return errValue
 	}
@@ -366,6 +372,8 @@ func encodeConv(c *im.Conversation) []byte {
 	b = putText(b, c.Title)
 	if c.Peers != [2]im.UserID{} {
 		b = appendID(appendID(b, string(c.Peers[0])), string(c.Peers[1]))
+	} else if c.Archived {
+		b = append(b, bit(true, 0))
 	}
 	return b
 }
@@ -379,7 +387,10 @@ func decodeConv(t im.TenantID, id im.ConvID, b []byte) (c im.Conversation, err e
 	c.Last = c.Created + im.Millis(r.int())
 	c.Members = r.small(math.MaxInt32)
 	c.Title = r.text()
-	if len(r.b) > 0 {
+	switch {
+	case len(r.b) > 0 && c.Kind != im.KindDirect:
+		c.Archived = r.byte()&1 != 0
+	case len(r.b) > 0:
 		c.Peers = [2]im.UserID{im.UserID(r.id()), im.UserID(r.id())}
 	}
 	return c, r.end()

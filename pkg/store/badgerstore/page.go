@@ -80,6 +80,9 @@ func (r *snap) see(sp space, m *record, reader im.UserID) (im.Message, error) {
 	if m.By != reader {
 		m.Key = ""
 	}
+	if m.Recalled || m.Hidden { // it may have been kept (recall)
+		m.Entry.Text, m.State.Text = "", ""
+	}
 	for i := range m.Reactions {
 		st, err := r.standing(sp.reaction(m.Conv, m.Seq, reader, m.Reactions[i].Emoji))
 		if err != nil {
@@ -182,6 +185,19 @@ func (r *snap) message(sp space, c im.ConvID, q im.Seq) (*record, error) {
 	if errors.Is(err, errAbsent) {
 		err = r.s.damaged(k.b, errors.New("the entry is missing"))
 	}
+	return m, err
+}
+
+// Kept implements store.Log.
+func (s *Store) Kept(ctx context.Context, t im.TenantID, c im.ConvID, q im.Seq) (m im.Message, err error) {
+	err = s.one(ctx, t, c, q, func(_ *snap, _ space, r *record) error {
+		if !r.Recalled || r.Entry.Text == "" {
+			return notFound("kept message")
+		}
+		m = r.Message
+		m.Key = ""
+		return nil
+	})
 	return m, err
 }
 

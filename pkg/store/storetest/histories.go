@@ -198,6 +198,9 @@ func (h *history) write(heads map[string]im.Conversation) *store.Write {
 		conv.Head++
 		w.Entries = append(w.Entries, h.entry(c, conv.Head, u))
 	}
+	if conv.Kind != im.KindDirect {
+		conv.Archived = rapid.Bool().Draw(rt, "archived")
+	}
 	if n := len(w.Entries); n > 0 {
 		conv.Last = w.Entries[n-1].Time
 	}
@@ -226,7 +229,9 @@ func (h *history) entry(c im.ConvID, q im.Seq, by im.UserID) im.Entry {
 	case im.EntryMember:
 		e.User, e.Change, e.Role = by, im.ChangeJoined, im.MemberMember
 	case im.EntryMeta:
-		e.Title = "title"
+		e.Title, e.Archive = "title", im.ArchiveChange(rapid.IntRange(0, 2).Draw(rt, "archive"))
+	case im.EntryRecall:
+		e.Keep = rapid.Bool().Draw(rt, "keep")
 	}
 	switch e.Kind {
 	case im.EntryEdit, im.EntryRecall, im.EntryReaction, im.EntryPin:
@@ -260,6 +265,7 @@ func (h *history) compare() {
 				h.look("page", func(s store.Store) (any, error) { return s.Page(h.ctx, t, c, u, 0, 1000) })
 				for q := range im.Seq(4) {
 					h.look("pin", func(s store.Store) (any, error) { return s.Pin(h.ctx, t, c, q) })
+					h.look("kept", func(s store.Store) (any, error) { return s.Kept(h.ctx, t, c, q) })
 					h.look("reaction", func(s store.Store) (any, error) { return s.Reaction(h.ctx, t, c, q, u, historyEmojis[0]) })
 				}
 			}

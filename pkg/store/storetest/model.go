@@ -67,6 +67,7 @@ type modelEntry struct {
 	entry     im.Entry
 	state     im.State
 	hidden    bool
+	kept      *im.Message // what a recall with Keep left for an inquiry
 	pin       store.Standing
 	edits     []im.Seq
 	reactions map[modelReaction]store.Standing
@@ -313,6 +314,11 @@ func (mc *modelConv) add(e *im.Entry, undo *[]func()) error {
 		if t.state.Pinned != 0 {
 			t.pin = store.Standing{Seq: e.Seq, Time: e.Time}
 		}
+		if e.Keep {
+			kept := t.seenBy("")
+			kept.Recalled, kept.Pinned = true, 0
+			t.kept = &kept
+		}
 		t.state.Recalled, t.state.Text, t.state.Pinned = true, "", 0
 		t.entry.Text = ""
 		for _, s := range t.edits {
@@ -447,6 +453,25 @@ func (m *Model) Scan(ctx context.Context, t im.TenantID, c im.ConvID, from, to i
 		}
 	}
 	return nil
+}
+
+// Kept implements store.Log.
+func (m *Model) Kept(ctx context.Context, t im.TenantID, c im.ConvID, seq im.Seq) (im.Message, error) {
+	unlock, err := m.read(ctx)
+	if err != nil {
+		return im.Message{}, err
+	}
+	defer unlock()
+	me, err := m.target(t, c, seq)
+	if err != nil {
+		return im.Message{}, err
+	}
+	if me.kept == nil {
+		return im.Message{}, im.E(im.NotFound, "nothing was kept of it")
+	}
+	kept := me.clone().seenBy("")
+	kept.Entry.Text, kept.State.Text = me.kept.Entry.Text, me.kept.State.Text
+	return kept, nil
 }
 
 // Pins implements store.Log.

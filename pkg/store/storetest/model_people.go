@@ -446,6 +446,7 @@ type backupEntry struct {
 	Entry     im.Entry
 	State     im.State
 	Hidden    bool
+	Kept      *im.Message
 	Pin       store.Standing
 	Edits     []im.Seq
 	Reactions []backupReaction
@@ -472,7 +473,7 @@ func (m *Model) Backup(ctx context.Context, w io.Writer) error {
 		for cid, mc := range mt.convs {
 			bc := backupConv{Rec: mc.rec, Members: mc.members}
 			for _, me := range mc.log {
-				be := backupEntry{Entry: me.entry, State: me.state, Hidden: me.hidden, Pin: me.pin, Edits: me.edits}
+				be := backupEntry{Entry: me.entry, State: me.state, Hidden: me.hidden, Kept: me.kept, Pin: me.pin, Edits: me.edits}
 				for k, s := range me.reactions {
 					be.Reactions = append(be.Reactions, backupReaction{k.by, k.emoji, s})
 				}
@@ -533,7 +534,7 @@ func (m *Model) Restore(ctx context.Context, r io.Reader) error {
 			mc := &modelConv{rec: bc.Rec, members: map[im.UserID]im.Member{}}
 			maps.Copy(mc.members, bc.Members)
 			for _, be := range bc.Log {
-				me := &modelEntry{entry: be.Entry, state: be.State, hidden: be.Hidden, pin: be.Pin, edits: be.Edits,
+				me := &modelEntry{entry: be.Entry, state: be.State, hidden: be.Hidden, kept: be.Kept, pin: be.Pin, edits: be.Edits,
 					reactions: map[modelReaction]store.Standing{}}
 				for _, r := range be.Reactions {
 					me.reactions[modelReaction{r.By, r.Emoji}] = r.Standing

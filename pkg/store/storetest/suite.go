@@ -33,7 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) *Backend) {
 		run  func(*testing.T, *suite)
 	}{
 		{"Append", testAppend}, {"AppendErrors", testAppendErrors}, {"State", testState},
-		{"Recall", testRecall}, {"Pins", testPins}, {"Key", testKey}, {"Scan", testScan},
+		{"Recall", testRecall}, {"Kept", testKept}, {"Pins", testPins}, {"Key", testKey}, {"Scan", testScan},
 		{"Convs", testConvs}, {"People", testPeople}, {"Tokens", testTokens}, {"Records", testRecords}, {"Box", testBox},
 		{"Sealed", testSealed}, {"Erase", testErase}, {"Backup", testBackup}, {"Owned", testOwned},
 		{"Concurrent", testConcurrent}, {"BigBatch", testBigBatch}, {"Closed", testClosed}, {"Cancelled", testCancelled},
@@ -327,6 +327,41 @@ func testState(t *testing.T, u *suite) {
 	}
 	u.append(head, es...)
 	u.same(u.page(room, "u_7").Entries[1].Reactions, []im.Reaction{{Emoji: "x", Count: 300, Mine: true}})
+}
+
+// testKept: a recall that keeps the text hides it as any other does, and Kept
+// alone gives it.
+func testKept(t *testing.T, u *suite) {
+	u.create(oak, room, message("secret one"), im.Entry{Kind: im.EntryEdit, Target: 1, Text: "secret two"}, message("secret plain"), message("wiped"), message("here"))
+	u.append(5, im.Entry{Kind: im.EntryRecall, Target: 1, Keep: true}, im.Entry{Kind: im.EntryRecall, Target: 3, Keep: true}, im.Entry{Kind: im.EntryRecall, Target: 4},
+		im.Entry{Kind: im.EntryEdit, Target: 1, Text: "secret late"}, im.Entry{Kind: im.EntryRecall, Target: 1})
+	for range 2 {
+		p := u.page(room, ann)
+		for _, m := range p.Entries {
+			if m.Seq != 5 && m.Entry.Text+m.State.Text != "" {
+				t.Fatalf("a recalled text is served: %+v", m)
+			}
+		}
+		if !p.Entries[5].Keep || p.Entries[7].Keep || !p.Entries[1].Hidden {
+			t.Fatalf("%+v", p.Entries)
+		}
+		kept, err := u.s.Kept(u.ctx, oak, room, 1)
+		u.ok(err)
+		if kept.State.Text != "secret two" || kept.Entry.Text != "secret one" || !kept.Recalled || kept.Edited == 0 {
+			t.Fatalf("%+v", kept)
+		}
+		kept, err = u.s.Kept(u.ctx, oak, room, 3)
+		u.ok(err)
+		u.same(kept.Entry.Text, "secret plain")
+		for _, q := range []im.Seq{2, 4, 5, 6, 99, 0} { // an edit, wiped, not recalled, a recall, nothing
+			_, err := u.s.Kept(u.ctx, oak, room, q)
+			u.kind(err, im.NotFound)
+		}
+		_, err = u.s.Kept(u.ctx, "elm", room, 1)
+		u.kind(err, im.NotFound)
+		u.reopen()
+	}
+	u.verify()
 }
 
 func testRecall(t *testing.T, u *suite) {
