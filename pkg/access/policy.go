@@ -154,8 +154,6 @@ func creates(rows ...string) (t [im.NumRoles]kindSet) {
 // midnight if that comes first. The zero value has none.
 type hours struct{ from, to uint16 }
 
-const minutesOfDay = 24 * 60
-
 // left says how long they still last at now, which is in their zone.
 func (h hours) left(now time.Time) time.Duration {
 	if h.from == h.to || now.Year() < clockFloor {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -233,7 +234,7 @@ func (a *API) addMany(ctx context.Context, tenant string, in BulkPeople) ([]Bulk
 	for _, p := range in.Users {
 		role, ok := im.ParseRole(p.Role)
 		if !ok {
-			return nil, im.E(im.Invalid, "The role must be one of owner, admin, staff, member, guest.").OnField("role")
+			return nil, im.E(im.Invalid, "The role must be one of %s.", strings.Join(im.Roles(), ", ")).OnField("role")
 		}
 		people = append(people, directory.NewUser{Username: p.Username, Name: p.Name, Role: role})
 	}

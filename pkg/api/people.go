@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -158,7 +159,7 @@ func (a *API) addPerson(ctx context.Context, t im.TenantID, in NewPerson) (im.Us
 	}
 	role, ok := im.ParseRole(in.Role)
 	if !ok {
-		return im.User{}, im.E(im.Invalid, "The role must be one of owner, admin, staff, member, guest.").OnField("role")
+		return im.User{}, im.E(im.Invalid, "The role must be one of %s.", strings.Join(im.Roles(), ", ")).OnField("role")
 	}
 	u, err := a.Directory.AddUser(ctx, t, directory.NewUser{Username: in.Username, Name: in.Name, Role: role})
 	if err != nil || in.Password == "" {

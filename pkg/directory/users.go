@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/pipit-im/pipit/pkg/bus"
@@ -216,5 +217,5 @@ func usernameTaken(name string) error {
 }
 
 func badRole() error {
-	return im.E(im.Invalid, "The role is one of owner, admin, staff, member and guest.").OnField("role")
+	return im.E(im.Invalid, "The role is one of %s.", strings.Join(im.Roles(), ", ")).OnField("role")
 }

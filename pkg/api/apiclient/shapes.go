@@ -9,7 +9,7 @@ type User struct {
 	ID       string `json:"id" doc:"The user's id."`
 	Username string `json:"username" doc:"The name to sign in with."`
 	Name     string `json:"name" doc:"The name for people."`
-	Role     string `json:"role" enum:"owner,admin,staff,member,guest" doc:"The role in the tenant."`
+	Role     string `json:"role" enum:"owner,admin,staff,member,guest,guardian,bot" doc:"The role in the tenant."`
 }
 
 // Tenant is the organisation that the caller belongs to.
@@ -36,7 +36,7 @@ type NewPerson struct {
 	_        struct{} `additionalProperties:"true"`
 	Username string   `json:"username" maxLength:"200" doc:"1–64 bytes: letters, digits, dot, dash, underscore."`
 	Name     string   `json:"name,omitempty" maxLength:"1000" doc:"1–120 characters; the user name if left out."`
-	Role     string   `json:"role" enum:"owner,admin,staff,member,guest"`
+	Role     string   `json:"role" enum:"owner,admin,staff,member,guest,guardian,bot"`
 	Password string   `json:"password,omitempty" maxLength:"4096" doc:"At least 8 characters; without one the user can't sign in yet."`
 }
 
@@ -44,7 +44,7 @@ type NewPerson struct {
 type PersonChange struct {
 	_        struct{} `additionalProperties:"true"`
 	Name     *string  `json:"name,omitempty" nullable:"false" maxLength:"1000"`
-	Role     *string  `json:"role,omitempty" nullable:"false" enum:"owner,admin,staff,member,guest"`
+	Role     *string  `json:"role,omitempty" nullable:"false" enum:"owner,admin,staff,member,guest,guardian,bot"`
 	Disabled *bool    `json:"disabled,omitempty" nullable:"false" doc:"A disabled user's sockets close with 4102."`
 }
 
