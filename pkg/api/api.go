@@ -85,6 +85,8 @@ func (a *API) publicAPI(mux *http.ServeMux) huma.API {
 		"The REST API of a Pipit server. Messages, conversations and events go over the WebSocket at /v1/ws."))
 	api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token": {Type: "http", Scheme: "bearer", Description: "A token from POST /v1/sessions."},
+		"cookie": {Type: "apiKey", In: "cookie", Name: auth.CookieTLS,
+			Description: "The cookie from POST /v1/sessions with cookie true; over plain HTTP its name is " + auth.CookiePlain + ". Requests that change something must come from a page of this server: Sec-Fetch-Site or Origin says so."},
 	}
 	a.registerSessions(api)
 	a.registerMessages(api)
@@ -109,18 +111,35 @@ type actorKey struct{}
 // signedIn is the middleware of every operation that needs a token.
 func (a *API) signedIn(api huma.API) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
-		token, ok := bearer(ctx.Header("Authorization"))
-		var actor im.Actor
-		err := error(im.E(im.Unauthenticated, "Sign in first: the request has no bearer token."))
-		if ok {
-			actor, _, err = a.Auth.Verify(ctx.Context(), token)
-		}
+		r, _ := humago.Unwrap(ctx)
+		actor, err := a.caller(r)
 		if err != nil {
 			a.writeProblem(api, ctx, err)
 			return
 		}
 		next(huma.WithValue(ctx, actorKey{}, actor))
 	}
+}
+
+// caller returns who sent a request: by its bearer token, or, without an
+// Authorization header, by its sign-in cookie, which counts for requests that come
+// from a page of this server (PROTOCOL 9.5).
+func (a *API) caller(r *http.Request) (im.Actor, error) {
+	token, ok := bearer(r.Header.Get("Authorization"))
+	if len(r.Header.Values("Authorization")) == 0 {
+		token = auth.RequestToken(r)
+		ok = token != ""
+		if ok {
+			if err := auth.OwnPage(r); err != nil {
+				return im.Actor{}, err
+			}
+		}
+	}
+	if !ok {
+		return im.Actor{}, im.E(im.Unauthenticated, "Sign in first: the request has no bearer token and no sign-in cookie.")
+	}
+	actor, _, err := a.Auth.Verify(r.Context(), token)
+	return actor, err
 }
 
 // writeProblem answers from a middleware, where huma has no error to return.

@@ -4,7 +4,7 @@
 // It owns credentials, sign-ins and the parameters of password hashing, all kept
 // through the store; the cache of sign-ins that were checked already; and the
 // counts that slow guessing down. It never decides what a user may do (access
-// does), knows no socket (Options.Ended tells those who hold them), and never
+// does), holds no socket (Options.Ended tells those who do), and never
 // puts a password, a token or a name that was typed into a log or an error.
 //
 // Passwords are hashed with argon2id. The parameters are measured at the first
@@ -14,6 +14,10 @@
 // im.RateLimited. An unknown tenant or user, a suspended or disabled one and a
 // wrong password get one answer at one cost.
 //
+// In a browser the token is kept in a cookie; what its name and attributes are,
+// when it counts, and which requests count because of it is decided here for all
+// who take it (gateway, api, oidcop).
+//
 // A token is 256 random bits and carries its tenant; of it only the SHA-256 is
 // stored. A sign-in lasts as long as its lifetime in running time of the box
 // (store.Box.Age): a clock that leaps signs nobody out (DESIGN 5.7).
@@ -22,7 +26,7 @@
 // and may be called on an event loop; everything else may block on the disk or on
 // the hashing queue. auth starts no goroutine that outlives a call.
 //
-// The contract is PROTOCOL 2 (one answer, one cost), 3.2, 3.9 and 9.2.
+// The contract is PROTOCOL 2 (one answer, one cost), 3.2, 3.9, 9.2 and 9.5.
 package auth
 
 import (
@@ -188,6 +192,9 @@ func New(ctx context.Context, o Options) (*Auth, error) {
 	a.hasher, err = a.newHasher(ctx, o.Hashing, o.Limits.Hashes)
 	return a, err
 }
+
+// Lifetime is how long a new sign-in lasts, in running time of the box.
+func (a *Auth) Lifetime() time.Duration { return a.lifetime }
 
 // SetLimits changes the limits. If they are others, what was counted so far is
 // forgotten.

@@ -13,6 +13,7 @@ func TestUpgrade(t *testing.T) {
 	defer w.end()
 	tests := []struct {
 		name, origin, host, cookie string
+		tls                        bool
 		status                     int // 0: taken
 		token                      string
 	}{
@@ -39,12 +40,15 @@ func TestUpgrade(t *testing.T) {
 		{name: "allowed host of any scheme", origin: "http://intra.example:8443", host: "oak.example"},
 		{name: "allowed host, other port", origin: "http://intra.example", host: "oak.example", status: 403},
 		{name: "stricter cookie first", origin: "https://oak.example", host: "oak.example", cookie: "pipit=a; __Host-pipit=b", token: "b"},
+		{name: "planted without TLS, read over TLS", origin: "https://oak.example", host: "oak.example", cookie: "pipit=a", tls: true},
+		{name: "TLS", origin: "https://oak.example", host: "oak.example", cookie: "pipit=a; __Host-pipit=b", tls: true, token: "b"},
+		{name: "plain page over TLS", origin: "http://oak.example", host: "oak.example", tls: true, status: 403},
 		{name: "no such cookie", origin: "https://oak.example", host: "oak.example", cookie: "xpipit=a"},
 		{name: "broken cookies", origin: "https://oak.example", host: "oak.example", cookie: "=;=;\x01"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := &netloop.Request{Host: tt.host, Path: "/v1/ws", Origin: tt.origin, Cookie: tt.cookie}
+			r := &netloop.Request{Host: tt.host, Path: "/v1/ws", Origin: tt.origin, Cookie: tt.cookie, TLS: tt.tls}
 			err := w.gw.Upgrade(r)
 			var refused *netloop.RefuseError
 			switch {
