@@ -4,6 +4,7 @@ GO       ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
+BUILT    ?= $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 0))
 CUTS     ?= 100
 BUILD    := .build
 COMMANDS := $(notdir $(wildcard cmd/*))
@@ -67,6 +68,15 @@ release-build: ## stripped static commands for arm64, armv7 and amd64 into .buil
 .PHONY: deb
 deb: ## Debian packages for arm64, armhf and amd64 into .build/deb/
 	@VERSION=$(VERSION) image/deb/build.sh
+
+.PHONY: bundle
+bundle: release-build ## signed update bundles of all boards: make bundle KEY=oakhill.key
+	@test -n "$(KEY)" || { echo "say which key signs it: make bundle KEY=FILE (pipit update keygen makes one)"; exit 2; }
+	@for target in arm64: arm:v7 amd64:; do \
+		arch=$${target%:*}; dir=$(BUILD)/release/linux-$$arch$${target#*:}; \
+		$(GO) run -ldflags "$(LDFLAGS)" ./cmd/pipit update bundle $$dir --key "$(KEY)" --arch $$arch --bundle-version "$(VERSION)" \
+			--built $(BUILT) --out $(BUILD)/release/pipit-$(VERSION)-$$arch.pipit || exit 1; \
+	done
 
 .PHONY: clean
 clean: ## remove what was built (./var, your data, stays)

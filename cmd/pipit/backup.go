@@ -73,7 +73,7 @@ func (t *tool) offline(ctx context.Context) (config.Config, error) {
 	if err != nil {
 		return c, usageError{err}
 	}
-	if t.dataDir != "" {
+	if c.DataDir = onBox(c.DataDir); t.dataDir != "" {
 		c.DataDir = t.dataDir
 	}
 	box := apiclient.New(c.DataDir)

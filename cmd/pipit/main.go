@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,6 +24,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/app"
 	"github.com/pipit-im/pipit/pkg/config"
 	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/update"
 )
 
 // Exit codes that scripts may rely on.
@@ -40,9 +43,22 @@ const exitCodesHelp = `Exit codes: 0 done, 1 failed, 2 wrong command or refused 
 5 no server running on this data directory, 6 not found, 7 exists already, 8 something needs attention.`
 
 func main() {
+	followServer()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// stateDir is where the server's data are on a box.
+const stateDir = "/var/lib/pipit"
+
+// followServer hands over to the tool of the version that `pipit update` chose.
+func followServer() {
+	dir := update.DataDir()
+	if dir == "" {
+		dir = stateDir
+	}
+	update.LaunchTool(update.Open(update.Options{DataDir: dir, Factory: app.Version, Format: func() (int, error) { return app.DataFormat(dir) }}))
 }
 
 // tool is what every command shares.
@@ -139,10 +155,10 @@ func (t *tool) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w. See: %s --help", err, cmd.CommandPath())}
 	})
-	root.PersistentFlags().StringVar(&t.dataDir, "data-dir", "", "`DIR` with the server's data (default: $PIPIT_DATA_DIR, else what its configuration says)")
+	root.PersistentFlags().StringVar(&t.dataDir, "data-dir", "", "`DIR` with the server's data (default: $PIPIT_DATA_DIR, else what its configuration says, else "+stateDir+")")
 	root.PersistentFlags().BoolVar(&t.json, "json", false, "print the answer as JSON")
 	root.AddCommand(t.statusCmd(), t.tenantCmd(), t.userCmd(), t.sendCmd(), t.tailCmd(),
-		t.backupCmd(), t.restoreCmd(), t.verifyCmd(), t.doctorCmd())
+		t.backupCmd(), t.restoreCmd(), t.verifyCmd(), t.doctorCmd(), t.updateCmd())
 	return root
 }
 
@@ -185,7 +201,18 @@ func (t *tool) dir() (string, error) {
 	if err != nil {
 		return "", usageError{fmt.Errorf("where the data is can't be read from the configuration (or say it with --data-dir): %w", err)}
 	}
-	return c.DataDir, nil
+	return onBox(c.DataDir), nil
+}
+
+// onBox returns dir, or the unit's state directory where dir is not there and
+// that is: in a shell nothing says where systemd put the data.
+func onBox(dir string) string {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(dir) {
+		if _, err := os.Stat(stateDir); err == nil {
+			return stateDir
+		}
+	}
+	return dir
 }
 
 // box returns a client of the running server.

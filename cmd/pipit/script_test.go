@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +50,9 @@ func (b built) Run() int {
 // TestScripts runs testdata/*.txtar. Beside testscript's own commands:
 //
 //	serve DIR [args…]     start pipitd on DIR and wait until it is ready; its output goes to DIR.log
+//	supervise DIR [args…] the same as a unit would: with STATE_DIRECTORY, and again
+//	                      whenever it ends until it was sent TERM
+//	build DIR VERSION     build the programs of a version into DIR
 //	signal DIR HUP|TERM|KILL   send the server of DIR a signal
 //	has FILE REGEXP       wait until a file, a server's log perhaps, has it
 //	ended DIR CODE        wait until the server has ended, with this code
@@ -63,7 +68,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": cmdServe, "signal": cmdSignal, "has": cmdHas, "ended": cmdEnded, "code": cmdCode,
+			"serve": cmdServe, "supervise": cmdSupervise, "build": cmdBuild, "signal": cmdSignal, "has": cmdHas, "ended": cmdEnded, "code": cmdCode,
 		},
 	})
 }
@@ -75,8 +80,16 @@ type servers map[string]*serving
 type serversKey struct{}
 
 type serving struct {
-	cmd   *exec.Cmd
-	ended chan struct{}
+	mu    sync.Mutex
+	cmd   *exec.Cmd     // guarded by mu; the supervisor starts another
+	told  atomic.Bool   // it was told to end, so it is not started again
+	ended chan struct{} // closed when it has ended for good
+}
+
+func (s *serving) process() *os.Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd.Process
 }
 
 func usage(ts *testscript.TestScript, neg, ok bool, text string) {
@@ -95,28 +108,57 @@ func running(ts *testscript.TestScript, dir string) *serving {
 
 func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, len(args) > 0, "serve DIR [args…]")
-	dir := ts.MkAbs(args[0])
+	serve(ts, args[0], false, append([]string{"--data-dir", ts.MkAbs(args[0])}, args[1:]...))
+}
+
+func cmdSupervise(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) > 0, "supervise DIR [args…]")
+	serve(ts, args[0], true, args[1:])
+}
+
+// serve starts the server and waits until it is ready.
+func serve(ts *testscript.TestScript, name string, supervised bool, args []string) {
+	dir := ts.MkAbs(name)
 	log, err := os.OpenFile(dir+".log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	ts.Check(err)
-	defer log.Close()
-	s := &serving{cmd: exec.Command(filepath.Join(binaries, "pipitd"), append([]string{"--data-dir", dir}, args[1:]...)...), ended: make(chan struct{})}
+	var env []string
 	for _, name := range []string{"PATH", "HOME", "PIPIT_LISTEN", "PIPIT_METRICS_LISTEN"} {
-		s.cmd.Env = append(s.cmd.Env, name+"="+ts.Getenv(name))
+		env = append(env, name+"="+ts.Getenv(name))
 	}
-	s.cmd.Stdout, s.cmd.Stderr, s.cmd.Dir = log, log, ts.MkAbs(".")
-	ts.Check(s.cmd.Start())
+	if supervised {
+		env = append(env, "STATE_DIRECTORY="+dir)
+	}
+	s := &serving{ended: make(chan struct{})}
+	start := func() error {
+		cmd := exec.Command(filepath.Join(binaries, "pipitd"), args...)
+		cmd.Env, cmd.Stdout, cmd.Stderr, cmd.Dir = env, log, log, ts.MkAbs(".")
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.cmd = cmd
+		return cmd.Start()
+	}
+	ts.Check(start())
 	go func() {
 		defer close(s.ended)
+		defer log.Close()
 		_ = s.cmd.Wait() // ended reads the state
+		for supervised && !s.told.Load() {
+			fmt.Fprintf(log, "supervisor: ended with %d\n", s.cmd.ProcessState.ExitCode())
+			if start() != nil {
+				return
+			}
+			_ = s.cmd.Wait()
+		}
 	}()
-	ts.Value(serversKey{}).(servers)[args[0]] = s
+	ts.Value(serversKey{}).(servers)[name] = s
 	ts.Defer(func() {
-		_ = s.cmd.Process.Kill() // fails if it has ended
+		s.told.Store(true)
+		_ = s.process().Kill() // fails if it has ended
 		<-s.ended
 	})
 	box := apiclient.New(dir)
 	defer box.Close()
-	until(ts, "the server on "+args[0]+" is not ready", func() bool {
+	until(ts, "the server on "+name+" is not ready", func() bool {
 		select {
 		case <-s.ended:
 			ts.Fatalf("the server has ended:\n%s", ts.ReadFile(dir+".log"))
@@ -125,6 +167,15 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 		status, err := box.Status(context.Background())
 		return err == nil && status.Ready
 	})
+}
+
+func cmdBuild(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 2, "build DIR VERSION")
+	cmd := exec.Command("go", "build", "-o", ts.MkAbs(args[0])+"/", "-ldflags", "-X github.com/pipit-im/pipit/pkg/app.Version="+args[1],
+		"github.com/pipit-im/pipit/cmd/pipitd", "github.com/pipit-im/pipit/cmd/pipit")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		ts.Fatalf("build: %v\n%s", err, out)
+	}
 }
 
 // until polls a condition.
@@ -145,7 +196,11 @@ func until(ts *testscript.TestScript, what string, ok func() bool) {
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, len(args) == 2, "signal DIR HUP|TERM|KILL")
 	sig := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[1]]
-	ts.Check(running(ts, args[0]).cmd.Process.Signal(sig))
+	s := running(ts, args[0])
+	if sig == syscall.SIGTERM {
+		s.told.Store(true)
+	}
+	ts.Check(s.process().Signal(sig))
 }
 
 func cmdHas(ts *testscript.TestScript, neg bool, args []string) {

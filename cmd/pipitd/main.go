@@ -1,6 +1,7 @@
 // Command pipitd is the Pipit server. Its settings come from a file, from
 // PIPIT_… variables and from flags; `pipitd --help` lists them. It logs to
-// standard error and ends with 0 after a clean stop, 2 for a wrong
+// standard error. As a service it hands over to the version that `pipit update`
+// chose (package update). It ends with 0 after a clean stop, 2 for a wrong
 // configuration, 3 for data that can't be opened, 4 for an address that can't
 // be listened on, 1 for anything else.
 package main
@@ -17,11 +18,16 @@ import (
 	"github.com/pipit-im/pipit/pkg/app"
 	"github.com/pipit-im/pipit/pkg/config"
 	"github.com/pipit-im/pipit/pkg/sysd"
+	"github.com/pipit-im/pipit/pkg/update"
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	launched, versions := launch()
+	code := run(launched, versions)
+	os.Exit(judge(launched, versions, code))
+}
 
-func run() int {
+func run(launched update.Launched, versions *update.Versions) int {
 	load := func() (config.Config, error) {
 		return config.Load(config.Source{Args: os.Args[1:], Environ: os.Environ()})
 	}
@@ -57,7 +63,13 @@ func run() int {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 
-	a, err := app.New(ctx, app.Options{Config: cfg, Reload: load, Level: level, Log: log, Out: os.Stdout})
+	o := app.Options{Config: cfg, Reload: load, Level: level, Log: log, Out: os.Stdout}
+	if launched.Trial {
+		o.Trial = func(ctx context.Context, ready func() error) error {
+			return versions.Watch(ctx, launched.Version, ready)
+		}
+	}
+	a, err := app.New(ctx, o)
 	if err != nil {
 		return fail(err)
 	}

@@ -52,6 +52,9 @@ type Options struct {
 	Level  *slog.LevelVar                // of Log; a reload may change it
 	Log    *slog.Logger
 	Out    io.Writer // for the person who started it by hand
+	// Trial is nil but in a version that has yet to prove itself. It watches
+	// readiness and returns an error when the process must give up.
+	Trial func(ctx context.Context, ready func() error) error
 }
 
 // App is a server. New opens everything, Run serves.
@@ -60,6 +63,7 @@ type App struct {
 	out    io.Writer
 	reload func() (config.Config, error)
 	level  *slog.LevelVar
+	trial  func(ctx context.Context, ready func() error) error
 	began  time.Time
 
 	cfg    atomic.Pointer[config.Config]
@@ -91,7 +95,7 @@ type App struct {
 // New opens the server: sockets answer "starting" first, then the store, then
 // everything above it. On an error all that was opened is closed again.
 func New(ctx context.Context, o Options) (_ *App, err error) {
-	a := &App{log: o.Log, out: o.Out, reload: o.Reload, level: o.Level, began: time.Now(), failed: make(chan error, 1)}
+	a := &App{log: o.Log, out: o.Out, reload: o.Reload, level: o.Level, trial: o.Trial, began: time.Now(), failed: make(chan error, 1)}
 	cfg := o.Config
 	a.cfg.Store(&cfg)
 	defer func() {
@@ -187,6 +191,13 @@ func (a *App) Run(ctx context.Context, reload <-chan os.Signal) error {
 	wait.Go(func() { a.watchHealth(background) })
 	wait.Go(func() { a.watchLag(background) })
 	wait.Go(func() { a.expireSignIns(background) })
+	if a.trial != nil {
+		wait.Go(func() {
+			if err := a.trial(background, a.ready); err != nil {
+				a.fail(err)
+			}
+		})
+	}
 	var err error
 	for running := true; running; {
 		select {

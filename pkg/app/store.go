@@ -21,6 +21,20 @@ type StoreError struct {
 func (e *StoreError) Error() string { return e.Sentence }
 func (e *StoreError) Unwrap() error { return e.Cause }
 
+// StoreFormat is the format of the data that this version writes.
+const StoreFormat = badgerstore.FormatNow
+
+// DataFormat returns the format of the data in a directory, 0 if there are none
+// yet. The error is a *StoreError.
+func DataFormat(dir string) (int, error) {
+	n, err := badgerstore.Format(dir)
+	var open *badgerstore.OpenError
+	if errors.As(err, &open) {
+		return n, &StoreError{Sentence: open.Sentence, Cause: err}
+	}
+	return n, err
+}
+
 // OpenStore opens the store of a data directory that no server runs on, for
 // restore and verify. The error is a *StoreError.
 func OpenStore(cfg config.Config, log *slog.Logger) (store.Store, error) {

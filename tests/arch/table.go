@@ -37,6 +37,7 @@ var table = map[string]row{
 	"pkg/badgerdir": {1, nil, "the other files that badger leaves in its directory; knows no record"},
 	"pkg/config":    {1, nil, "settings; it knows nobody who reads them"},
 	"pkg/sysd":      {1, nil, "the machine; what progress is comes as probes"},
+	"pkg/update":    {1, nil, "which version of the server runs; it knows files, and nothing of what the versions do"},
 	"pkg/client":    {1, []string{"pkg/wire"}, "the client speaks the protocol and nothing else of the server"},
 
 	"pkg/store":             {2, nil, "the contract of the data"},
@@ -67,8 +68,8 @@ var table = map[string]row{
 
 	"pkg/app": {6, []string{below}, "the one place that names back ends and wires everything"},
 
-	"cmd/pipitd":     {7, []string{"pkg/app", "pkg/config", "pkg/sysd"}, "main of the server; sysd for the log that must be there before app"},
-	"cmd/pipit":      {7, []string{"pkg/api/apiclient", "pkg/client", "pkg/wire", "pkg/config", "pkg/app"}, "the technician's tool; app for the offline store, wire for what tail shows"},
+	"cmd/pipitd":     {7, []string{"pkg/app", "pkg/config", "pkg/sysd", "pkg/update"}, "main of the server; sysd for the log that must be there before app, update for the version that runs at all"},
+	"cmd/pipit":      {7, []string{"pkg/api/apiclient", "pkg/client", "pkg/wire", "pkg/config", "pkg/app", "pkg/update"}, "the technician's tool; app for the offline store, wire for what tail shows"},
 	"cmd/pipit-load": {7, []string{"pkg/client", "pkg/wire", "pkg/api/apiclient"}, "load; apiclient to make its own tenant and users"},
 }
 

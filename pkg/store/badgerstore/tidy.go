@@ -72,27 +72,38 @@ func checkReadOnly(dir string) error {
 
 const (
 	formatName = "FORMAT"
-	// formatNow is what this program writes. A later format raises it.
-	formatNow = 1
+	// FormatNow is the format that this program writes; it reads that and all
+	// older ones. A later format raises it.
+	FormatNow = 1
 )
 
-// checkFormat refuses a store that a newer program wrote.
-func checkFormat(dir string) error {
-	b, err := os.ReadFile(filepath.Join(dir, formatName))
+// Format returns the format of the data in dir, 0 if there are none yet.
+func Format(dir string) (int, error) {
+	name := filepath.Join(dir, formatName)
+	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a new store, or the cut came before the first line of it
+		return 0, nil // a new store, or the cut came before the first line of it
 	}
 	if err != nil {
-		return cannotOpen(NotWritable, err, "The file %s cannot be read: check that it belongs to the user the server runs as.", filepath.Join(dir, formatName))
+		return 0, cannotOpen(NotWritable, err, "The file %s cannot be read: check that it belongs to the user the server runs as.", name)
 	}
 	var n int
 	var sum uint32
 	if _, err := fmt.Sscanf(string(b), "pipit store format %d %08x\n", &n, &sum); err != nil || sum != formatSum(n) {
-		return damagedDir(dir, errors.New("FORMAT is not what a Pipit wrote"))
+		return 0, damagedDir(dir, errors.New("FORMAT is not what a Pipit wrote"))
 	}
-	if n > formatNow {
+	return n, nil
+}
+
+// checkFormat refuses a store that a newer program wrote.
+func checkFormat(dir string) error {
+	n, err := Format(dir)
+	if err != nil {
+		return err
+	}
+	if n > FormatNow {
 		return cannotOpen(NewerFormat, nil,
-			"The data in %s was written by Pipit format %d and this program knows %d: install a newer Pipit.", dir, n, formatNow)
+			"The data in %s was written by Pipit format %d and this program knows %d: install a newer Pipit.", dir, n, FormatNow)
 	}
 	return nil
 }
@@ -116,7 +127,7 @@ func writeFormat(dir string) error {
 		if err != nil {
 			return err
 		}
-		_, err = f.Write(formatLine(formatNow))
+		_, err = f.Write(formatLine(FormatNow))
 		return errors.Join(err, f.Sync(), f.Close(), os.Rename(name+".new", name), badgerlog.SyncDir(dir))
 	}()
 	if err != nil {
