@@ -37,11 +37,12 @@ var table = map[string]row{
 	"pkg/badgerdir": {1, nil, "the other files that badger leaves in its directory; knows no record"},
 	"pkg/config":    {1, nil, "settings; it knows nobody who reads them"},
 	"pkg/sysd":      {1, nil, "the machine; what progress is comes as probes"},
+	"pkg/snapshot":  {1, nil, "the form of a backup, for back ends and for whoever checks a copy; knows no record"},
 	"pkg/update":    {1, nil, "which version of the server runs; it knows files, and nothing of what the versions do"},
 	"pkg/client":    {1, []string{"pkg/wire"}, "the client speaks the protocol and nothing else of the server"},
 
 	"pkg/store":             {2, nil, "the contract of the data"},
-	"pkg/store/badgerstore": {2, []string{"pkg/badgerlog", "pkg/badgerdir"}, "one back end of the contract"},
+	"pkg/store/badgerstore": {2, []string{"pkg/badgerlog", "pkg/badgerdir", "pkg/snapshot"}, "one back end of the contract"},
 	"pkg/store/sqlstore":    {2, nil, "one back end of the contract"},
 	"pkg/store/storetest":   {2, nil, "the suite and the model of the contract"},
 	"pkg/bus":               {2, nil, "the contract of events"},
