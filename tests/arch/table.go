@@ -65,12 +65,12 @@ var table = map[string]row{
 		"REST, in the shapes of the protocol (wire) and of the admin socket (apiclient, which the tools import, states them once); store for backup and verify alone"},
 	"pkg/api/apiclient": {5, nil, "what the tools say to the admin socket"},
 	"pkg/web":           {5, nil, "embedded files"},
-	"pkg/provision":     {5, []string{"pkg/directory", "pkg/auth"}, "the first boot"},
+	"pkg/provision":     {5, []string{"pkg/config"}, "the first boot; config for its strict parser, the server through an interface"},
 
 	"pkg/app": {6, []string{below}, "the one place that names back ends and wires everything"},
 
 	"cmd/pipitd":     {7, []string{"pkg/app", "pkg/config", "pkg/sysd", "pkg/update"}, "main of the server; sysd for the log that must be there before app, update for the version that runs at all"},
-	"cmd/pipit":      {7, []string{"pkg/api/apiclient", "pkg/client", "pkg/wire", "pkg/config", "pkg/app", "pkg/update"}, "the technician's tool; app for the offline store, wire for what tail shows"},
+	"cmd/pipit":      {7, []string{"pkg/api/apiclient", "pkg/provision", "pkg/client", "pkg/wire", "pkg/config", "pkg/app", "pkg/update"}, "the technician's tool; app for the offline store, wire for what tail shows"},
 	"cmd/pipit-load": {7, []string{"pkg/client", "pkg/wire", "pkg/api/apiclient"}, "load; apiclient to make its own tenant and users"},
 }
 
