@@ -127,7 +127,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.bus = membus.New()
-	if a.dir, err = directory.New(ctx, directory.Options{People: a.store, Bus: a.bus, Now: a.store.Now, Log: o.Log}); err != nil {
+	if a.dir, err = directory.New(ctx, directory.Options{People: a.store, Records: a.store, Bus: a.bus, Now: a.store.Now, Log: o.Log}); err != nil {
 		return nil, err
 	}
 	if a.auth, err = auth.New(ctx, auth.Options{
@@ -137,7 +137,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if a.chat, err = chat.New(chat.Options{
-		Store: a.store, Bus: a.bus, Users: a.dir, Now: a.store.Now, Limits: a.limits, Log: o.Log,
+		Store: a.store, Bus: a.bus, Users: a.dir, Rules: a.dir, Now: a.store.Now, Limits: a.limits, Log: o.Log,
 		PageBytes: cfg.Limits.OutputBytes / 2, // what a client asks for must fit into what may wait for it
 	}); err != nil {
 		return nil, err

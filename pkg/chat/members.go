@@ -50,6 +50,29 @@ func (c *Chat) Members(ctx context.Context, actor im.Actor, id im.ConvID, cursor
 	return members, "", nil
 }
 
+// Meets says whether the actor and another user are, or once were together, in a
+// conversation that the actor is in now.
+func (c *Chat) Meets(ctx context.Context, actor im.Actor, other im.UserID) (bool, error) {
+	ids, err := c.member.of(ctx, userKey{actor.Tenant, actor.User})
+	if err != nil {
+		return false, err
+	}
+	for _, id := range ids {
+		cv, err := c.convs.get(ctx, convKey{actor.Tenant, id})
+		if c.damaged(convKey{actor.Tenant, id}, err) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		s := cv.pub.Load()
+		if s.role(actor.User) != 0 && s.member(other) != nil {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // ReadList says who has read a message (PROTOCOL 7.3): Read and Unread are this
 // page, the counts are of all; the author is not among them.
 type ReadList struct {

@@ -53,7 +53,10 @@ const (
 // Options are what a Directory is made of. People and Bus are required.
 type Options struct {
 	People store.People
-	Bus    bus.Bus
+	// Records keeps policies, classes and what rosters say of users; nil: there
+	// are none.
+	Records store.Records
+	Bus     bus.Bus
 	// Now gives the time for Created; store.Box.Now is meant. Nil: time.Now.
 	Now func() time.Time
 	// Rand gives ids. It is read from several goroutines. Nil: crypto/rand.
@@ -63,11 +66,12 @@ type Options struct {
 
 // Directory is all tenants and users of the box.
 type Directory struct {
-	people store.People
-	bus    bus.Bus
-	now    func() time.Time
-	rand   io.Reader
-	log    *slog.Logger
+	people  store.People
+	records store.Records
+	bus     bus.Bus
+	now     func() time.Time
+	rand    io.Reader
+	log     *slog.Logger
 
 	snap atomic.Pointer[snapshot]
 	mu   sync.Mutex // held while a new snapshot replaces the old one; never over I/O
@@ -78,7 +82,9 @@ type Directory struct {
 	// Both are held over I/O.
 	tenants sync.RWMutex
 	users   [64]sync.Mutex
-	seed    maphash.Seed
+	// grouping orders the changes of policies, classes and rosters. Held over I/O.
+	grouping sync.Mutex
+	seed     maphash.Seed
 }
 
 // snapshot is one state of the directory. It is never changed once published.
@@ -92,6 +98,7 @@ type tenant struct {
 	rec    im.Tenant
 	byID   map[im.UserID]*im.User
 	sorted []person // in order of user name
+	groups *groups  // nil: none
 }
 
 // person is a user with what a search compares.
@@ -102,7 +109,7 @@ type person struct {
 
 // New loads everything from the store. It fails when the store can't be read.
 func New(ctx context.Context, o Options) (*Directory, error) {
-	d := &Directory{people: o.People, bus: o.Bus, now: o.Now, rand: o.Rand, log: o.Log, seed: maphash.MakeSeed()}
+	d := &Directory{people: o.People, records: o.Records, bus: o.Bus, now: o.Now, rand: o.Rand, log: o.Log, seed: maphash.MakeSeed()}
 	if d.now == nil {
 		d.now = time.Now
 	}
@@ -122,7 +129,11 @@ func New(ctx context.Context, o Options) (*Directory, error) {
 		if err != nil {
 			return nil, im.Wrap("directory: load users of tenant "+string(rec.ID), err)
 		}
-		s.byID[rec.ID] = newTenant(rec, users)
+		ten := newTenant(rec, users)
+		if ten.groups, err = d.loadGroups(ctx, rec.ID); err != nil {
+			return nil, err
+		}
+		s.byID[rec.ID] = ten
 	}
 	s.index()
 	d.snap.Store(s)
@@ -154,7 +165,7 @@ func (s *snapshot) index() {
 // put returns a tenant that has users besides, or instead of, its own. A user's
 // name never changes, so who is there already stays in its place.
 func (t *tenant) put(users []*im.User) *tenant {
-	next := &tenant{rec: t.rec, byID: maps.Clone(t.byID)}
+	next := &tenant{rec: t.rec, byID: maps.Clone(t.byID), groups: t.groups}
 	sorted := make([]person, len(t.sorted), len(t.sorted)+len(users))
 	copy(sorted, t.sorted)
 	known := len(sorted)

@@ -108,7 +108,7 @@ func TestSearch(t *testing.T) {
 	}
 	ask := func(query string, limit int) []string {
 		t.Helper()
-		us, err := d.Search(im.Actor{Tenant: "oak"}, query, limit)
+		us, err := d.Search(im.Actor{Tenant: "oak", Role: im.RoleStaff}, query, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,23 +162,26 @@ func TestSearch(t *testing.T) {
 	if got := ask("lee", 1); !slices.Equal(got, []string{"lee"}) {
 		t.Errorf("the first is %v", got)
 	}
-	if us, err := d.Search(im.Actor{Tenant: "ash"}, "ann", 5); err != nil || len(us) != 0 {
+	if us, err := d.Search(im.Actor{Tenant: "ash", Role: im.RoleStaff}, "ann", 5); err != nil || len(us) != 0 {
 		t.Errorf("a tenant that is not there finds %v, %v", us, err)
 	}
 	for field, fn := range map[string]func() error{
-		"limit": func() error { _, err := d.Search(im.Actor{Tenant: "oak"}, "a", 0); return err },
-		"query": func() error { _, err := d.Search(im.Actor{Tenant: "oak"}, strings.Repeat("a", 121), 5); return err },
+		"limit": func() error { _, err := d.Search(im.Actor{Tenant: "oak", Role: im.RoleStaff}, "a", 0); return err },
+		"query": func() error {
+			_, err := d.Search(im.Actor{Tenant: "oak", Role: im.RoleStaff}, strings.Repeat("a", 121), 5)
+			return err
+		},
 	} {
 		wantKind(t, fn(), im.Invalid, field)
 	}
-	_, err := d.Search(im.Actor{Tenant: "oak"}, "\xff", 5)
+	_, err := d.Search(im.Actor{Tenant: "oak", Role: im.RoleStaff}, "\xff", 5)
 	wantKind(t, err, im.Invalid, "query")
 }
 
 func TestSearchIsBounded(t *testing.T) {
 	d, _ := newDirectory(t, people4000{})
 	for _, query := range []string{"", "pupil", "ann"} {
-		if us, err := d.Search(im.Actor{Tenant: "oakhill"}, query, 4000); err != nil || len(us) != im.MaxFindPage {
+		if us, err := d.Search(im.Actor{Tenant: "oakhill", Role: im.RoleStaff}, query, 4000); err != nil || len(us) != im.MaxFindPage {
 			t.Errorf("%q finds %d, %v", query, len(us), err)
 		}
 	}
@@ -192,14 +195,14 @@ func TestGet(t *testing.T) {
 	if err := d.DisableUser(t.Context(), "oak", bob.ID, true); err != nil {
 		t.Fatal(err)
 	}
-	actor := im.Actor{Tenant: "oak", User: ann.ID}
+	actor := im.Actor{Tenant: "oak", User: ann.ID, Role: im.RoleStaff}
 	us, err := d.Get(actor, []im.UserID{bob.ID, other.ID, "u_x", ann.ID, bob.ID})
 	if err != nil || len(us) != 2 || us[0].ID != bob.ID || us[1].ID != ann.ID {
 		t.Fatalf("got %v, %v", us, err)
 	}
 	_, err = d.Get(actor, make([]im.UserID, im.MaxUserGet+1))
 	wantKind(t, err, im.TooLarge, "users")
-	if us, err := d.Get(im.Actor{Tenant: "ash"}, []im.UserID{ann.ID}); err != nil || len(us) != 0 {
+	if us, err := d.Get(im.Actor{Tenant: "ash", Role: im.RoleStaff}, []im.UserID{ann.ID}); err != nil || len(us) != 0 {
 		t.Fatalf("got %v, %v", us, err)
 	}
 }

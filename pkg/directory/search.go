@@ -10,8 +10,8 @@ import (
 	"github.com/pipit-im/pipit/pkg/im"
 )
 
-// Search returns the users of the actor's tenant whom the query finds and the
-// actor may see: everybody who is not disabled (PROTOCOL 4.3, 8.2). The query
+// Search returns the users of the actor's tenant whom the query finds, who are
+// not disabled and whom the actor may see (PROTOCOL 4.3, 4.7, 8.2). The query
 // matches the beginning of the user name or of any word of the name, case
 // ignored; a Han character is a word by itself, because Han script has no spaces,
 // so there any part of the name is found. Those found by their user name come
@@ -44,14 +44,14 @@ func (d *Directory) Search(actor im.Actor, query string, limit int) ([]*im.User,
 	first, _ := find(ten.sorted, username)
 	end := first
 	for ; end < len(ten.sorted) && strings.HasPrefix(ten.sorted[end].Username, username); end++ {
-		if u := ten.sorted[end].User; !u.Disabled {
+		if u := ten.sorted[end].User; !u.Disabled && d.Sees(actor, u) {
 			if found = append(found, u); len(found) == limit {
 				return found, nil
 			}
 		}
 	}
 	for i, p := range ten.sorted {
-		if i >= first && i < end || p.Disabled || !matchName(p.key, key) {
+		if i >= first && i < end || p.Disabled || !matchName(p.key, key) || !d.Sees(actor, p.User) {
 			continue
 		}
 		if found = append(found, p.User); len(found) == limit {
@@ -108,7 +108,7 @@ func (d *Directory) Get(actor im.Actor, ids []im.UserID) ([]*im.User, error) {
 	seen := make(map[im.UserID]struct{}, len(ids))
 	for _, id := range ids {
 		u := ten.byID[id]
-		if _, twice := seen[id]; u == nil || twice {
+		if _, twice := seen[id]; u == nil || twice || !d.Sees(actor, u) {
 			continue
 		}
 		seen[id] = struct{}{}

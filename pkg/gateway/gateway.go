@@ -72,6 +72,7 @@ type Directory interface {
 	User(t im.TenantID, id im.UserID) (*im.User, bool)
 	Tenant(t im.TenantID) (im.Tenant, bool)
 	Search(actor im.Actor, query string, limit int) ([]*im.User, error)
+	Sees(actor im.Actor, u *im.User) bool
 }
 
 // Options are what a Gateway is made of. Auth, Directory, Chat, Hub, Epoch,

@@ -54,7 +54,7 @@ func newMethods(requests *metrics.Counters) map[string]*method {
 		{name: wire.MethodRemove, fill: fillUsers(chat.Remove)},
 		{name: wire.MethodSetRole, fill: fillSetRole},
 		{name: wire.MethodUserSearch, read: searchUsers},
-		{name: wire.MethodUserGet, now: getUsers},
+		{name: wire.MethodUserGet, read: getUsers},
 		{name: wire.MethodSend, fill: fillSend},
 		{name: wire.MethodEdit, fill: fillEdit},
 		{name: wire.MethodRecall, fill: fillRecall},
@@ -96,26 +96,12 @@ func ping(s *session, r *wire.Request) ([]byte, error) {
 	return wire.TimeResultFrame(r.ID, s.loop.gw.millis()), nil
 }
 
-func getUsers(s *session, r *wire.Request) ([]byte, error) {
-	p, err := wire.DecodeUserGet(r.Params)
-	if err != nil {
-		return nil, err
-	}
-	users := make([]*im.User, 0, len(p.Users))
-	for _, id := range p.Users {
-		if u := s.visible(id); u != nil {
-			users = append(users, u)
-		}
-	}
-	return wire.UsersResultFrame(r.ID, users), nil
-}
-
-// visible returns a user whom the session may see, or nil: everybody of its
-// tenant (PROTOCOL 8.2), disabled ones too, for what they wrote is still there
-// and has to bear a name.
+// visible returns a user whom the session may see by the tenant's policy, or nil
+// (PROTOCOL 4.7, 8.2); disabled ones too, for what they wrote is still there and
+// has to bear a name.
 func (s *session) visible(id im.UserID) *im.User {
 	u, ok := s.loop.gw.dir.User(s.User().Tenant, id)
-	if !ok {
+	if !ok || !s.loop.gw.dir.Sees(s.actor(), u) {
 		return nil
 	}
 	return u

@@ -147,6 +147,31 @@ func searchUsers(s *session, params []byte) (reading, error) {
 	}, nil
 }
 
+// getUsers gives those whom the session may see, and those with whom it is in a
+// conversation (PROTOCOL 10.12).
+func getUsers(s *session, params []byte) (reading, error) {
+	p, err := wire.DecodeUserGet(params)
+	if err != nil {
+		return nil, err
+	}
+	g, actor := s.loop.gw, s.actor()
+	return func(ctx context.Context, id []byte) ([]byte, error) {
+		users := make([]*im.User, 0, len(p.Users))
+		for _, asked := range p.Users {
+			u, ok := g.dir.User(actor.Tenant, asked)
+			if ok && !g.dir.Sees(actor, u) {
+				if ok, err = g.chat.Meets(ctx, actor, u.ID); err != nil {
+					return nil, err
+				}
+			}
+			if ok {
+				users = append(users, u)
+			}
+		}
+		return wire.UsersResultFrame(id, users), nil
+	}, nil
+}
+
 func readHistory(s *session, params []byte) (reading, error) {
 	p, err := wire.DecodeHistory(params)
 	if err != nil {

@@ -27,6 +27,9 @@ type ConvID string
 // SessionID names one signed-in WebSocket connection, "s_…".
 type SessionID string
 
+// ClassID names a class within a tenant, "k_" and 16 characters.
+type ClassID string
+
 // SignInID names what POST /v1/sessions made: it owns one token, "i_…".
 type SignInID string
 
@@ -200,6 +203,31 @@ type User struct {
 	Role     Role
 	Disabled bool
 	Created  Millis
+}
+
+// Class is a group of people for a term: a school's class, an office's team. It
+// has a group for all of them and a board where its teachers post.
+type Class struct {
+	Tenant    TenantID
+	ID        ClassID
+	Name      string // 1–120 code points: "5a"
+	Term      string // what the term is called, "" if nobody said
+	Ends      string // the term's last day, "2027-07-31", "" if nobody said
+	SourcedID string // the roster's id, "" for a class that no roster made
+	Teachers  []UserID
+	Students  []UserID
+	Group     ConvID // "" until it was made
+	Board     ConvID
+	Archived  bool // its term is over: its conversations are archived, it gives no rights
+	Created   Millis
+}
+
+// RosterUser is what rosters say of a user beside the user's own record.
+type RosterUser struct {
+	User       UserID
+	SourcedID  string   // the roster's id, "" if it has none
+	GuardianOf []UserID // the members to whom a guardian is linked
+	Listed     bool     // came with a roster: is disabled when a roster names the user no more
 }
 
 // Conversation is the record of one append-only log and what rules it.

@@ -15,6 +15,14 @@ type RecordKind uint8
 // 1–19 tenants, accounts and the audit log; 20–39 classes, rosters and policy;
 // 40–59 sign-in for and through others; 60–79 the box itself.
 
+// The kinds of directory (20–24) and roster (25–29).
+const (
+	RecordPolicy     RecordKind = 20 // a tenant's rules; one record, id "policy"
+	RecordClass      RecordKind = 21 // by class id
+	RecordRosterUser RecordKind = 22 // by user id
+	RecordImport     RecordKind = 25 // the journal of a roster import that is under way
+)
+
 // The bounds of records.
 const (
 	MaxRecordID    = 128      // bytes of an id: printable ASCII without the space
