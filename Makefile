@@ -21,14 +21,22 @@ help: ## this list
 run: build ## build, then serve http://127.0.0.1:8080 with data in ./var
 	@exec $(BUILD)/pipitd $(ARGS)
 
+.PHONY: web
+web: ## the web client, into pkg/web/dist/, if its sources changed (Node.js 20 and npm; WEB=no leaves it out)
+	@pkg/web/build.sh
+
 .PHONY: build
-build: ## the commands, for this machine, into .build/
+build: web ## the commands, for this machine, into .build/
 	@mkdir -p $(BUILD)
 	@$(GOBUILD) -o $(BUILD)/ $(addprefix ./cmd/,$(COMMANDS))
 
 .PHONY: test
 test: ## everything a change must pass; installs what it needs on Debian as root
 	@tests/run.sh test
+
+.PHONY: e2e
+e2e: ## the web client in a real browser against a real server (part of make test)
+	@tests/run.sh e2e
 
 .PHONY: check
 check: ## formatting, vet, staticcheck, the plan of the house, generated files
@@ -59,7 +67,7 @@ gen-check: ## fail if generated files are not current
 	@tests/run.sh gen-check
 
 .PHONY: release-build
-release-build: ## stripped static commands for arm64, armv7 and amd64 into .build/release/
+release-build: web ## stripped static commands for arm64, armv7 and amd64 into .build/release/
 	@for target in arm64: arm:7 amd64:; do \
 		arch=$${target%:*} arm=$${target#*:}; out=$(BUILD)/release/linux-$$arch$${arm:+v$$arm}; \
 		mkdir -p $$out && echo "$$out" && GOOS=linux GOARCH=$$arch GOARM=$$arm $(GOBUILD) -o $$out/ $(addprefix ./cmd/,$(COMMANDS)) || exit 1; \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The steps behind `make`: tests/run.sh test|check|race|bench|torture|fuzz|gen-check.
+# The steps behind `make`: tests/run.sh test|check|e2e|race|bench|torture|fuzz|gen-check.
 #
 # Each step is announced, timed and run even if one before it failed; the run
 # fails if any did. What could not run is listed at the end (tests/skips), and
@@ -46,9 +46,12 @@ prepare() {
 # missing. A failure is no error here: the tests that need it say so.
 tools() {
 	local missing=() pair
-	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs; do
+	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium; do
 		PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 	done
+	# Fonts have no command: Chinese text and emoji, as on the phones of the users.
+	[[ -e /usr/share/fonts/truetype/wqy ]] || missing+=(fonts-wqy-microhei)
+	[[ -e /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf ]] || missing+=(fonts-noto-color-emoji)
 	if ((${#missing[@]} == 0)); then
 		return 0
 	fi
@@ -161,6 +164,28 @@ units() {
 	gotest -timeout 20m -skip "$ALONE" $list
 }
 
+# web checks and builds the web client and runs the tests that need no browser.
+web() {
+	if ! pkg/web/build.sh able; then
+		note "web client: needs Node.js 20 or newer and npm"
+		return 0
+	fi
+	pkg/web/build.sh packages && (cd pkg/web && npm run --silent check && NO_COLOR=1 npm run --silent test -- --reporter=dot) && pkg/web/build.sh
+}
+
+# e2e drives the built client in a real browser against a real pipitd.
+e2e() {
+	if ! pkg/web/build.sh able; then
+		note "browser tests: need Node.js 20 or newer and npm"
+		return 0
+	fi
+	if ! command -v chromium >/dev/null; then
+		note "browser tests: need a browser (Debian: chromium)"
+		return 0
+	fi
+	(cd pkg/web && NO_COLOR=1 CHROMIUM=$(command -v chromium) npx --no vitest run --config vitest.e2e.config.ts)
+}
+
 crash() {
 	gotest -count=1 -p 1 -timeout "$1" ./tests/crash/... || return 1
 	gotest -count=1 -timeout "$1" -run "$ALONE" ./pkg/store/badgerstore
@@ -179,7 +204,9 @@ test)
 	step "tools for the tests" prepare
 	step "packages for the tests" tools
 	checks
+	step "web client" web
 	step "unit tests" units
+	step "web client in a browser" e2e
 	step "race detector" race
 	step "other boards" cross
 	step "32-bit tests" words32
@@ -200,6 +227,13 @@ torture)
 	step "faults, long form" crash 24h
 	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
 	;;
+e2e)
+	step "tools for the tests" prepare
+	step "packages for the tests" tools
+	step "web client" web
+	step "web client in a browser" e2e
+	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
+	;;
 fuzz)
 	step "tools for the tests" prepare
 	step "fuzzing, ${FUZZTIME:-30s} each" fuzz
@@ -210,7 +244,7 @@ bench)
 	;;
 gen-check) step "generated files" generated ;;
 *)
-	echo "usage: tests/run.sh test|check|race|bench|torture|fuzz|gen-check" >&2
+	echo "usage: tests/run.sh test|check|e2e|race|bench|torture|fuzz|gen-check" >&2
 	exit 2
 	;;
 esac

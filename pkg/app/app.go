@@ -40,6 +40,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/netloop"
 	"github.com/pipit-im/pipit/pkg/store/badgerstore"
 	"github.com/pipit-im/pipit/pkg/sysd"
+	"github.com/pipit-im/pipit/pkg/web"
 )
 
 // Version is set by the build (-ldflags -X).
@@ -168,7 +169,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		// Nobody's messages wait for a number: it is said, and the server goes on.
 		a.board.Set(health.MetricsOff, err.Error())
 	}
-	a.front.set(a.countRequests(a.takeBack(a.api.Public())))
+	a.front.set(a.countRequests(a.takeBack(web.New(a.api.Public()))))
 	a.listeners.handler.set(a.gateway)
 	a.board.Clear(health.Starting)
 	return a, nil

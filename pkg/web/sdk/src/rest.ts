@@ -1,0 +1,45 @@
+/** The few REST calls that a chat client needs (PROTOCOL 9). */
+import type { ErrorKind, Tenant, User } from './protocol.gen.js';
+import { PipitError } from './wire.js';
+
+export interface SignedIn {
+  token: string;
+  /** UTC milliseconds. */
+  expires: number;
+  user: User;
+  tenant: Tenant;
+}
+
+/** Signs in with a password. The tenant may be left out where the server has one, or the host name says it. */
+export function signIn(url: string, who: { tenant?: string; username: string; password: string; device?: string }): Promise<SignedIn> {
+  return rest<SignedIn>(url, 'POST', '/v1/sessions', { body: who });
+}
+
+/** Ends the sign-in that the token belongs to; its open sockets close with 4101. */
+export async function signOut(url: string, token?: string): Promise<void> {
+  await rest(url, 'DELETE', '/v1/sessions/current', { token });
+}
+
+/** One REST call; a problem document (RFC 9457) becomes a PipitError. */
+export async function rest<T>(url: string, method: string, path: string, o: { token?: string; body?: unknown; headers?: Record<string, string> } = {}): Promise<T> {
+  const r = await fetch(url.replace(/\/$/, '') + path, {
+    method,
+    headers: {
+      Accept: 'application/json',
+      ...(o.body === undefined ? {} : { 'Content-Type': 'application/json' }),
+      ...(o.token ? { Authorization: `Bearer ${o.token}` } : {}),
+      ...o.headers,
+    },
+    ...(o.body === undefined ? {} : { body: JSON.stringify(o.body) }),
+  });
+  const text = await r.text();
+  let v: any;
+  try {
+    v = text ? JSON.parse(text) : undefined;
+  } catch {
+    v = undefined; // a proxy's page
+  }
+  if (r.ok) return v as T;
+  const kind = (v?.kind ?? (r.status >= 500 ? 'unavailable' : 'internal')) as ErrorKind;
+  throw new PipitError(-32010, kind, v?.detail ?? v?.title ?? r.statusText, v?.field, v?.limit, v?.retry_after_ms, v?.ref);
+}

@@ -1,0 +1,194 @@
+// Package web serves the web client: the files that `make web` builds into
+// dist, embedded in the binary.
+//
+// It owns the paths below / that are files of the build, their caching, their
+// compression (done by the build, never while serving) and the headers that
+// keep a page to itself: a Content-Security-Policy that lets nothing in but
+// this server's own files. It knows nothing of users or messages; the pages
+// speak to /v1 like any other client. A checkout without a build has the
+// placeholder alone: Handler then passes everything on.
+//
+// A Handler is immutable and safe for concurrent use.
+//
+// The contract is ARCHITECTURE.md, "The web client", and sdk/README.md for what
+// runs in the browser.
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+)
+
+//go:generate go run gen_protocol.go
+
+//go:embed all:dist
+var dist embed.FS
+
+// placeholder is the one file of dist that is committed.
+const placeholder = "placeholder.txt"
+
+// policy lets a page load nothing but what this server serves, run no inline
+// script, be framed by nobody, and send forms nowhere else. connect-src 'self'
+// covers the WebSocket of the same host (CSP Level 3).
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +
+	"connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+// file is one file of the build in the encodings it has.
+type file struct {
+	plain, gzip, brotli []byte
+	contentType         string
+	etag                string
+	forever             bool // its name has a hash of its content
+}
+
+// Handler serves the web client.
+type Handler struct {
+	files map[string]file // by path, "/" being the page
+	next  http.Handler
+}
+
+// New returns a handler that serves the files of the build and passes every
+// other request to next, which must not be nil.
+func New(next http.Handler) *Handler {
+	sub, err := fs.Sub(dist, "dist")
+	if err != nil {
+		panic(err) // the name above is a constant
+	}
+	return newHandler(sub, next)
+}
+
+func newHandler(build fs.FS, next http.Handler) *Handler {
+	h := &Handler{files: map[string]file{}, next: next}
+	// Reading an embedded file cannot fail; a test's file system may.
+	err := fs.WalkDir(build, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || name == placeholder {
+			return err
+		}
+		ext := path.Ext(name)
+		if ext == ".br" || ext == ".gz" {
+			return nil
+		}
+		f := file{contentType: contentType(ext), forever: strings.HasPrefix(name, "assets/")}
+		if f.plain, err = fs.ReadFile(build, name); err != nil {
+			return err
+		}
+		// A file that did not get smaller has no compressed twin.
+		f.gzip, _ = fs.ReadFile(build, name+".gz")
+		f.brotli, _ = fs.ReadFile(build, name+".br")
+		sum := sha256.Sum256(f.plain)
+		f.etag = hex.EncodeToString(sum[:12])
+		at := "/" + name
+		if name == "index.html" {
+			at = "/"
+		}
+		h.files[at] = f
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	return h
+}
+
+// Built says whether the binary has the web client.
+func (h *Handler) Built() bool { _, ok := h.files["/"]; return ok }
+
+// contentType is fixed here, because mime asks the machine's own tables.
+func contentType(ext string) string {
+	switch ext {
+	case ".js":
+		return "text/javascript; charset=utf-8"
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".html":
+		return "text/html; charset=utf-8"
+	case ".svg":
+		return "image/svg+xml"
+	case ".png":
+		return "image/png"
+	case ".webmanifest":
+		return "application/manifest+json"
+	case ".json":
+		return "application/json"
+	}
+	if t := mime.TypeByExtension(ext); t != "" {
+		return t
+	}
+	return "application/octet-stream"
+}
+
+// ServeHTTP answers for the files of the build.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f, ok := h.files[r.URL.Path]
+	if !ok {
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "This is a page; it can only be read.", http.StatusMethodNotAllowed)
+		return
+	}
+	head := w.Header()
+	Protect(head)
+	head.Set("Content-Type", f.contentType)
+	head.Set("Vary", "Accept-Encoding")
+	if f.forever {
+		head.Set("Cache-Control", "public, max-age=31536000, immutable")
+	} else {
+		head.Set("Cache-Control", "no-cache")
+	}
+	body, etag := f.plain, f.etag
+	switch accepted := r.Header.Get("Accept-Encoding"); {
+	case f.brotli != nil && accepts(accepted, "br"):
+		body, etag = f.brotli, f.etag+"-br"
+		head.Set("Content-Encoding", "br")
+	case f.gzip != nil && accepts(accepted, "gzip"):
+		body, etag = f.gzip, f.etag+"-gz"
+		head.Set("Content-Encoding", "gzip")
+	}
+	head.Set("ETag", `"`+etag+`"`)
+	// ServeContent answers If-None-Match and HEAD; it leaves the length to us where there is a Content-Encoding.
+	if head.Get("Content-Encoding") != "" && r.Header.Get("Range") == "" {
+		head.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	r.Header.Del("Range") // a part of a compressed file is of no use to anybody
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+// Protect sets the headers that keep a page of this server to itself.
+func Protect(head http.Header) {
+	head.Set("Content-Security-Policy", policy)
+	head.Set("X-Content-Type-Options", "nosniff")
+	head.Set("Referrer-Policy", "no-referrer")
+	head.Set("Cross-Origin-Opener-Policy", "same-origin")
+	head.Set("Cross-Origin-Resource-Policy", "same-origin")
+	head.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()")
+}
+
+// accepts says whether an Accept-Encoding header takes a coding (RFC 9110
+// §12.5.3); a coding with q=0 is refused.
+func accepts(header, coding string) bool {
+	for item := range strings.SplitSeq(header, ",") {
+		name, params, _ := strings.Cut(strings.TrimSpace(item), ";")
+		if !strings.EqualFold(strings.TrimSpace(name), coding) {
+			continue
+		}
+		key, q, _ := strings.Cut(strings.TrimSpace(params), "=")
+		if !strings.EqualFold(strings.TrimSpace(key), "q") {
+			return true
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(q), 64)
+		return err == nil && v > 0
+	}
+	return false
+}

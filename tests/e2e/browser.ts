@@ -1,0 +1,93 @@
+/**
+ * A real Chromium, and pages that watch themselves: a violation of the
+ * Content-Security-Policy, an uncaught error or a request to another host fails
+ * the test that made it.
+ */
+import { chromium, devices, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from 'playwright-core';
+import AxeBuilder from '@axe-core/playwright';
+import { expect } from 'vitest';
+import { password, type Server } from './server';
+
+let browser: Browser | undefined;
+
+export async function launch(): Promise<Browser> {
+  return (browser ??= await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    headless: true,
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--force-color-profile=srgb', '--font-render-hinting=none'],
+  }));
+}
+
+export async function shut(): Promise<void> {
+  await browser?.close();
+  browser = undefined;
+}
+
+export const phone: BrowserContextOptions = { ...devices['Pixel 5'], viewport: { width: 360, height: 740 }, deviceScaleFactor: 2 };
+export const desktop: BrowserContextOptions = { viewport: { width: 1280, height: 820 } };
+
+const wrongs = new Map<Page, string[]>();
+
+/** Whether a request that failed is what the test wants: the server is down on purpose. */
+export const expected = { offline: false };
+
+export async function open(server: Server, options: BrowserContextOptions = desktop, context?: BrowserContext): Promise<Page> {
+  const ctx = context ?? (await (await launch()).newContext({ locale: 'en-GB', timezoneId: 'Europe/Berlin', ...options }));
+  ctx.setDefaultTimeout(20_000);
+  const page = await ctx.newPage();
+  const wrong: string[] = [];
+  wrongs.set(page, wrong);
+  page.on('pageerror', (e) => wrong.push(`error: ${e.stack ?? e}`));
+  page.on('request', (r) => {
+    const u = new URL(r.url());
+    if (/^(https?|wss?):$/.test(u.protocol) && u.port !== String(server.port)) wrong.push(`another host: ${r.url()}`);
+  });
+  page.on('console', (m) => {
+    if (m.type() !== 'error') return;
+    const text = m.text();
+    if (/Content Security Policy|violates/i.test(text)) wrong.push(`CSP: ${text}`);
+    else if (!/Failed to load resource|WebSocket connection|net::ERR/.test(text)) wrong.push(`console: ${text}`);
+  });
+  await page.addInitScript(() => {
+    document.addEventListener('securitypolicyviolation', (e) => console.error(`Content Security Policy: ${e.violatedDirective} ${e.blockedURI} ${e.sample}`));
+  });
+  await page.goto(server.url);
+  return page;
+}
+
+/** What went wrong on a page so far; call it at the end of every test. */
+export function clean(...pages: Page[]): void {
+  for (const p of pages) expect(wrongs.get(p) ?? []).toEqual([]);
+}
+
+export async function enter(page: Page, username: string): Promise<void> {
+  await page.locator('input[autocomplete=username]').fill(username);
+  await page.locator('#password').fill(password);
+  await page.locator('form .btn').click();
+  await page.locator('.shell').waitFor();
+}
+
+/** Opens a page and signs in. */
+export async function signedIn(server: Server, username: string, options?: BrowserContextOptions): Promise<Page> {
+  const page = await open(server, options);
+  await enter(page, username);
+  return page;
+}
+
+/** axe-core finds nothing serious here (WCAG 2.2 A and AA). */
+export async function accessible(page: Page, where: string): Promise<void> {
+  const r = await new AxeBuilder({ page }).withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']).analyze();
+  const bad = r.violations.filter((v) => v.impact === 'serious' || v.impact === 'critical');
+  expect(bad.map((v) => `${where}: ${v.id}: ${v.help}\n${v.nodes.map((n) => n.html + '\n  ' + n.failureSummary).join('\n')}`)).toEqual([]);
+}
+
+export const log = (page: Page) => page.locator('[role=log]');
+export const composer = (page: Page) => page.locator('#composer');
+
+export async function say(page: Page, text: string): Promise<void> {
+  await composer(page).fill(text);
+  await composer(page).press('Enter');
+}
+
+/** The texts on the screen, in order. */
+export const texts = (page: Page) => page.locator('[role=log] article .bubble').allInnerTexts().then((all) => all.map((t) => t.trim()));
