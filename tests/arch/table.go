@@ -72,6 +72,8 @@ var table = map[string]row{
 	"cmd/pipitd":     {7, []string{"pkg/app", "pkg/config", "pkg/sysd", "pkg/update"}, "main of the server; sysd for the log that must be there before app, update for the version that runs at all"},
 	"cmd/pipit":      {7, []string{"pkg/api/apiclient", "pkg/provision", "pkg/client", "pkg/wire", "pkg/config", "pkg/app", "pkg/update"}, "the technician's tool; app for the offline store, wire for what tail shows"},
 	"cmd/pipit-load": {7, []string{"pkg/client", "pkg/wire", "pkg/api/apiclient"}, "load; apiclient to make its own tenant and users"},
+
+	"image/release": {7, []string{"pkg/update"}, "the lists of a release; update for the key that signs them"},
 }
 
 // reasons answers the imports that people will want most.
@@ -151,7 +153,7 @@ var blankImports = []string{"embed"}
 
 // maySkip are the tests that need root or a package of the distribution; they
 // skip loudly, and with CI=true not at all.
-var maySkip = []string{"tests/crash/", "tests/load/", "pkg/store/badgerstore/full_test.go"}
+var maySkip = []string{"tests/crash/", "tests/load/", "tests/image/boot/", "pkg/store/badgerstore/full_test.go"}
 
 // easygoVersion is the only version of easygo that resolves.
 const easygoVersion = "github.com/mailru/easygo v0.0.0-20190618140210-3c14a0dc985f"
