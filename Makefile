@@ -86,6 +86,30 @@ bundle: release-build ## signed update bundles of all boards: make bundle KEY=oa
 			--built $(BUILT) --out $(BUILD)/release/pipit-$(VERSION)-$$arch.pipit || exit 1; \
 	done
 
+.PHONY: image
+image: ## the card image for the Pi 3, 4, 400 and Zero 2 W into .build/image/ (PI5=1: for the 5 too)
+	@VERSION=$(VERSION) image/builder/image.sh
+
+.PHONY: image-lock
+image-lock: ## take over the versions of Debian's packages that the archive has now
+	@image/builder/base.sh lock
+
+.PHONY: image-test
+image-test: ## build the card image, compare two, boot it in QEMU and put 4000 people on it
+	@VERSION=$(VERSION) tests/run.sh image
+
+.PHONY: image-torture
+image-torture: ## cut the power of the whole virtual machine (CUTS=10), also during an update
+	@VERSION=$(VERSION) PIPIT_IMAGE_CUTS=$(or $(filter-out 100,$(CUTS)),10) tests/run.sh image-torture
+
+.PHONY: pi-gen
+pi-gen: ## Raspberry Pi OS with Pipit, by pi-gen: PI_GEN_DIR=its checkout, branch arm64
+	@image/pi-gen.sh
+
+.PHONY: release
+release: ## everything that is published, into .build/release-VERSION/ (KEY=secret update key)
+	@VERSION=$(VERSION) image/release.sh
+
 .PHONY: clean
 clean: ## remove what was built (./var, your data, stays)
 	@rm -rf $(BUILD)

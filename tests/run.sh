@@ -159,7 +159,7 @@ bars() { make -s build && $GO run ./tests/load -bin "$BUILD"; }
 
 units() {
 	local list
-	list=$($GO list ./... | grep -v "^$MODULE/tests/crash") || return 1
+	list=$($GO list ./... | grep -v -e "^$MODULE/tests/crash" -e "^$MODULE/tests/image/boot") || return 1
 	# shellcheck disable=SC2086 # a list of packages
 	gotest -timeout 20m -skip "$ALONE" $list
 }

@@ -160,6 +160,9 @@ func New(opts Options) (_ *Disk, err error) {
 	return d, nil
 }
 
+// URI is where another NBD client than Mount reaches the disk, such as a virtual machine. One connection at a time.
+func (d *Disk) URI() string { return "nbd+unix:///?socket=" + d.socket() }
+
 func (d *Disk) socket() string { return filepath.Join(d.scratch, "nbd.sock") }
 
 // newContent makes a file in the scratch directory that holds what the disk held before its first write.
