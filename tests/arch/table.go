@@ -35,6 +35,7 @@ var table = map[string]row{
 	"pkg/netloop":   {1, nil, "sockets; it knows no user and no message"},
 	"pkg/badgerlog": {1, nil, "the files that badger logs into; knows no record"},
 	"pkg/badgerdir": {1, nil, "the other files that badger leaves in its directory; knows no record"},
+	"pkg/prealloc":  {1, nil, "blocks for files in the moment they are sized; knows no store"},
 	"pkg/config":    {1, nil, "settings; it knows nobody who reads them"},
 	"pkg/sysd":      {1, nil, "the machine; what progress is comes as probes"},
 	"pkg/snapshot":  {1, nil, "the form of a backup, for back ends and for whoever checks a copy; knows no record"},
@@ -42,7 +43,7 @@ var table = map[string]row{
 	"pkg/client":    {1, []string{"pkg/wire"}, "the client speaks the protocol and nothing else of the server"},
 
 	"pkg/store":             {2, nil, "the contract of the data"},
-	"pkg/store/badgerstore": {2, []string{"pkg/badgerlog", "pkg/badgerdir", "pkg/snapshot"}, "one back end of the contract"},
+	"pkg/store/badgerstore": {2, []string{"pkg/badgerlog", "pkg/badgerdir", "pkg/prealloc", "pkg/snapshot"}, "one back end of the contract"},
 	"pkg/store/sqlstore":    {2, nil, "one back end of the contract"},
 	"pkg/store/storetest":   {2, nil, "the suite and the model of the contract"},
 	"pkg/bus":               {2, nil, "the contract of events"},
@@ -153,7 +154,7 @@ var blankImports = []string{"embed"}
 
 // maySkip are the tests that need root or a package of the distribution; they
 // skip loudly, and with CI=true not at all.
-var maySkip = []string{"tests/crash/", "tests/load/", "tests/image/boot/", "pkg/store/badgerstore/full_test.go"}
+var maySkip = []string{"tests/crash/", "tests/load/", "tests/image/boot/", "pkg/store/badgerstore/full_test.go", "pkg/prealloc/prealloc_test.go"}
 
 // easygoVersion is the only version of easygo that resolves.
 const easygoVersion = "github.com/mailru/easygo v0.0.0-20190618140210-3c14a0dc985f"

@@ -74,18 +74,24 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		opt: o, log: o.Log, mono: o.Mono, lock: lock,
-		failed: make(chan struct{}),
-		queue:  make(chan *job, queueJobs), quit: make(chan struct{}), drained: make(chan struct{}),
+		failed: make(chan struct{}), unwatch: func() {},
+		queue: make(chan *job, queueJobs), quit: make(chan struct{}), drained: make(chan struct{}),
 	}
 	s.spaces.m = map[im.TenantID]space{}
 	s.clock.wall, s.clock.mono = o.Wall, o.Mono
 	s.state.Store(&status{state: store.Writable})
 	if err := s.openFiles(); err != nil {
+		s.unwatch()
 		lock.Close()
 		return nil, err
 	}
+	giveUp := func(err error) error {
+		err = errors.Join(err, s.wal.Close(), s.db.Close(), lock.Close())
+		s.unwatch()
+		return err
+	}
 	if err := s.load(); err != nil {
-		return nil, errors.Join(err, s.wal.Close(), s.db.Close(), lock.Close())
+		return nil, giveUp(err)
 	}
 	if o.ReadOnly {
 		s.state.Store(&status{store.ReadOnly, "the store was opened for reading only"})
@@ -93,7 +99,7 @@ func Open(o Options) (*Store, error) {
 		return s, nil
 	}
 	if err := s.prepare(); err != nil {
-		return nil, errors.Join(err, s.wal.Close(), s.db.Close(), lock.Close())
+		return nil, giveUp(err)
 	}
 	s.checkSpace()
 	s.keepReserve()
@@ -221,6 +227,7 @@ func (s *Store) openFiles() error {
 			return err
 		}
 	}
+	s.watchFiles()
 	log := &badgerLog{log: s.log, store: s}
 	log.opening.Store(true)
 	db, err := badger.OpenManaged(o.badger(log))
@@ -248,7 +255,7 @@ func (s *Store) openFiles() error {
 	s.maxBytes = int(db.MaxBatchSize() * 9 / 10)
 	s.maxPuts = int(db.MaxBatchCount() * 9 / 10)
 	if !o.ReadOnly {
-		s.wal = badgerlog.Log{Dir: o.Dir, Blocks: o.MemTableBytes * badgerlog.HalfTables / 2, NoSync: o.NoSync, SyncFault: o.syncFault}
+		s.wal = badgerlog.Log{Dir: o.Dir, Blocks: s.logBlocks(), NoSync: o.NoSync, SyncFault: o.syncFault}
 		if err := s.wal.Open(); err != nil {
 			err = errors.Join(err, s.wal.Close(), db.Close())
 			if errors.Is(err, unix.ENOSPC) {
@@ -271,7 +278,7 @@ func needsRecover(dir string) *OpenError {
 // makeRoom gives the reserve up if badger could not open without it.
 func (s *Store) makeRoom(need int64) error {
 	// What the last run logged becomes a table, and a new log gets its blocks.
-	need += s.opt.MemTableBytes*badgerlog.HalfTables/2 + 1<<20
+	need += s.logBlocks() + 1<<20
 	free, err := s.free()
 	if err != nil {
 		return cannotOpen(NotWritable, err, "The data directory %s cannot be looked at.", s.opt.Dir)

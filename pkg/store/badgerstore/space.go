@@ -13,6 +13,7 @@ import (
 
 	"github.com/pipit-im/pipit/pkg/badgerdir"
 	"github.com/pipit-im/pipit/pkg/badgerlog"
+	"github.com/pipit-im/pipit/pkg/prealloc"
 	"github.com/pipit-im/pipit/pkg/store"
 )
 
@@ -178,6 +179,34 @@ func (s *Store) flushing() bool {
 	}
 	return err != nil || n > 1
 }
+
+// watchFiles gives every file that badger writes through a mapping its blocks
+// when badger sizes it: a table waits for room, whatever strangers do meanwhile.
+// The first page is all that badger writes of a value log and its statistics.
+func (s *Store) watchFiles() {
+	if s.opt.ReadOnly {
+		return
+	}
+	stop, err := prealloc.Watch(s.opt.Dir, func(name string, size int64) (blocks int64, wait bool) {
+		switch filepath.Ext(name) {
+		case ".sst":
+			return size, true
+		case ".mem":
+			return min(size, s.logBlocks()), false
+		case ".vlog", "":
+			return min(size, 4096), false
+		}
+		return 0, false
+	})
+	if err != nil {
+		s.log.Warn("a disk that strangers fill within moments may end the server here", "cause", err)
+		return
+	}
+	s.unwatch = stop
+}
+
+// logBlocks is how many bytes of blocks a log is given.
+func (s *Store) logBlocks() int64 { return s.opt.MemTableBytes * badgerlog.HalfTables / 2 }
 
 func makeReserve(dir string, size int64) error {
 	f, err := os.OpenFile(filepath.Join(dir, reserveName), os.O_RDWR|os.O_CREATE, 0o600)

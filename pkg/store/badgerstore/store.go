@@ -129,6 +129,7 @@ type Store struct {
 	drained chan struct{}  // closed when the committer ended
 	running sync.WaitGroup // keeper and scrubber
 	gate    gate
+	unwatch func() // ends watchFiles
 	closing sync.Once
 	closeOK error
 
@@ -167,5 +168,7 @@ func (s *Store) close() error {
 		s.log.Warn("the store is left without closing its files")
 		return nil
 	}
-	return errors.Join(s.db.Close(), s.wal.Close(), badgerlog.SyncDir(s.opt.Dir), s.lock.Close())
+	err := s.db.Close()
+	s.unwatch()
+	return errors.Join(err, s.wal.Close(), badgerlog.SyncDir(s.opt.Dir), s.lock.Close())
 }
