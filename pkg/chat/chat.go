@@ -134,6 +134,8 @@ type Chat struct {
 	rates    *rates // commit goroutine
 	batch    *batch // commit goroutine
 	failing  bool   // commit goroutine: the last Append failed
+	// flushTook is how long an Append takes, on average. Commit goroutine.
+	flushTook time.Duration
 
 	complained atomic.Int64 // when unreadable logged last, on the clock of mono
 

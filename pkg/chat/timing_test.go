@@ -279,7 +279,7 @@ func TestQueueBytes(t *testing.T) {
 	if v := q.put(pending{cmd: &Command{Op: Join}}); v != full {
 		t.Errorf("%d MiB wait, and more is taken", 8)
 	}
-	if n := len(q.take()); n != 8 {
+	if n := len(q.take(maxBatch)); n != 8 {
 		t.Errorf("took %d", n)
 	}
 	if v := q.put(pending{cmd: cmd}); v != queued {
