@@ -116,7 +116,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 
 	// Sockets first, so that people who connect meanwhile are told to wait.
-	if err := a.certs.load(cfg.TLS); err != nil {
+	if err := a.certs.load(cfg.TLS, cfg.DataDir); err != nil {
 		return nil, err
 	}
 	if err := a.listen(cfg); err != nil {
@@ -169,7 +169,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		// Nobody's messages wait for a number: it is said, and the server goes on.
 		a.board.Set(health.MetricsOff, err.Error())
 	}
-	a.front.set(a.countRequests(a.takeBack(web.New(a.api.Public()))))
+	a.front.set(a.countRequests(a.takeBack(a.trust(web.New(a.api.Public())))))
 	a.listeners.handler.set(a.gateway)
 	a.board.Clear(health.Starting)
 	return a, nil
@@ -192,6 +192,7 @@ func (a *App) Run(ctx context.Context, reload <-chan os.Signal) error {
 	wait.Go(func() { a.watchHealth(background) })
 	wait.Go(func() { a.watchLag(background) })
 	wait.Go(func() { a.expireSignIns(background) })
+	wait.Go(func() { a.keepCertificate(background) })
 	if a.trial != nil {
 		wait.Go(func() {
 			if err := a.trial(background, a.ready); err != nil {

@@ -184,7 +184,7 @@ func (a *App) reloadConfig() {
 		refuse(err)
 		return
 	}
-	if err := a.certs.load(merged.TLS); err != nil {
+	if err := a.certs.load(merged.TLS, merged.DataDir); err != nil {
 		refuse(err)
 		return
 	}

@@ -62,6 +62,9 @@ func (a *App) listen(cfg config.Config) error {
 		}
 		open[name] = append(open[name], l)
 	}
+	if len(open[sysd.HTTPS]) > 0 {
+		a.useLocalCA(cfg)
+	}
 	var tlsConfig func() *tls.Config
 	if a.certs.configured() {
 		tlsConfig = a.certs.config
@@ -314,41 +317,6 @@ func (s *swapSessions) Open(c *netloop.Conn)              { (*s.s.Load()).Open(c
 func (s *swapSessions) Message(c *netloop.Conn, p []byte) { (*s.s.Load()).Message(c, p) }
 func (s *swapSessions) Closed(c *netloop.Conn, code uint16, cause string) {
 	(*s.s.Load()).Closed(c, code, cause)
-}
-
-// certificate is the configured TLS certificate; a reload replaces it.
-type certificate struct {
-	tls atomic.Pointer[tls.Config]
-	end atomic.Int64 // NotAfter of the leaf, Unix seconds
-}
-
-func (c *certificate) configured() bool { return c.tls.Load() != nil }
-
-func (c *certificate) config() *tls.Config { return c.tls.Load() }
-
-func (c *certificate) load(t config.TLS) error {
-	if t.Cert == "" {
-		return nil
-	}
-	pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-	if err != nil {
-		return &config.Error{Problems: []string{fmt.Sprintf("tls.cert %s and tls.key %s can't be used: %v", t.Cert, t.Key, err)}}
-	}
-	if pair.Leaf != nil {
-		c.end.Store(pair.Leaf.NotAfter.Unix())
-	}
-	c.tls.Store(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
-	return nil
-}
-
-// Check says whether the files that the configuration names can be used; the
-// error is a *config.Error.
-func Check(cfg config.Config) error { return new(certificate).load(cfg.TLS) }
-
-// left returns how long the certificate is still good, or false without one.
-func (c *certificate) left(now time.Time) (time.Duration, bool) {
-	end := c.end.Load()
-	return time.Unix(end, 0).Sub(now), end != 0
 }
 
 // watchLag measures how long a loop takes to get to a task, once a second.

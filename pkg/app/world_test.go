@@ -63,6 +63,12 @@ type box struct {
 // newBox starts a server with further settings, one YAML line each.
 func newBox(t *testing.T, settings ...string) *box {
 	t.Helper()
+	return newBoxWith(t, func(string) {}, settings...)
+}
+
+// newBoxWith lets prepare work on the data directory before the server starts.
+func newBoxWith(t *testing.T, prepare func(dir string), settings ...string) *box {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "pipit-app-") // short: a socket's path has 107 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +77,7 @@ func newBox(t *testing.T, settings ...string) *box {
 	b := &box{t: t, dir: filepath.Join(dir, "d"), file: filepath.Join(dir, "pipit.yaml"), log: new(output),
 		reload: make(chan os.Signal, 1), ended: make(chan struct{})}
 	b.configure(settings...)
+	prepare(b.dir)
 	load := func() (config.Config, error) {
 		return config.Load(config.Source{Args: []string{"--config", b.file, "--data-dir", b.dir, "--listen", "127.0.0.1:0", "--metrics-listen", ""}})
 	}

@@ -66,10 +66,11 @@ type Config struct {
 	Shutdown  Shutdown
 }
 
-// TLS names the certificate; both are set or both are "".
+// TLS names the certificate; both files are set or both are "".
 type TLS struct {
-	Cert string // PEM file, leaf first
-	Key  string // PEM file
+	Cert    string // PEM file, leaf first
+	Key     string // PEM file
+	LocalCA string // auto or off: the box's own authority where Cert is ""
 }
 
 // Metrics is where Prometheus may scrape.
@@ -238,8 +239,8 @@ func consistency(c *Config) []string {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		bad("tls.cert and tls.key: one is set, the other is not; set both or neither")
 	}
-	if c.ListenTLS != "" && c.TLS.Cert == "" {
-		bad("listen_tls: %q needs a certificate: set tls.cert and tls.key", c.ListenTLS)
+	if c.ListenTLS != "" && c.TLS.Cert == "" && c.TLS.LocalCA == "off" {
+		bad("listen_tls: %q needs a certificate: set tls.cert and tls.key, or tls.local_ca to auto", c.ListenTLS)
 	}
 	used := map[string]string{}
 	for _, a := range []struct{ key, addr string }{{"listen", c.Listen}, {"listen_tls", c.ListenTLS}, {"metrics.listen", c.Metrics.Listen}} {

@@ -35,8 +35,8 @@ func TestDefaults(t *testing.T) {
 	c := load(t, file("-", nil))
 	want := Config{
 		Listen: "127.0.0.1:8080", DataDir: "./var",
-		Metrics: Metrics{Listen: "127.0.0.1:9090"},
-		Log:     Log{Level: slog.LevelInfo, Format: "auto"},
+		Metrics: Metrics{Listen: "127.0.0.1:9090"}, TLS: TLS{LocalCA: "auto"},
+		Log: Log{Level: slog.LevelInfo, Format: "auto"},
 		Limits: Limits{SendsPerMinute: 120, FrameBytes: 65536, TextBytes: 16384, Connections: 20000,
 			ConnectionsPerAddress: 5000, OutputBytes: 262144, SessionsPerUser: 32, SigninsPerMinutePerAddr: 600,
 			SigninsPerHourPerAccount: 20, PasswordHashes: 2, Heartbeat: 30 * time.Second},
@@ -134,7 +134,7 @@ func TestPrecedence(t *testing.T) {
 func TestEveryKeyFromEverySource(t *testing.T) {
 	others := map[string]string{
 		"listen": "[::1]:81", "listen_tls": "0.0.0.0:8443", "data_dir": "/srv/pipit", "origins": "https://a.example,b.example:81", "loops": "3",
-		"tls.cert": "/c.pem", "tls.key": "/k.pem", "metrics.listen": "localhost:99", "log.level": "debug", "log.format": "json",
+		"tls.cert": "/c.pem", "tls.key": "/k.pem", "tls.local_ca": "off", "metrics.listen": "localhost:99", "log.level": "debug", "log.format": "json",
 		"limits.sends_per_minute": "7", "limits.frame_bytes": "131072", "limits.text_bytes": "8192", "limits.connections": "10001",
 		"limits.connections_per_address": "12", "limits.output_bytes": "524288", "limits.sessions_per_user": "5",
 		"limits.signins_per_minute_per_address": "9", "limits.signins_per_hour_per_account": "11", "limits.password_hashes": "1",
@@ -223,7 +223,7 @@ func TestErrorsNameKeyValueAndWayOut(t *testing.T) {
 		{name: "short option", text: "-", args: []string{"-x"}, want: []string{"command line"}},
 		{name: "word", text: "-", args: []string{"run"}, want: []string{`"run"`}},
 		{name: "key without cert", text: "tls: {key: k}\n", want: []string{"tls.cert and tls.key"}},
-		{name: "TLS without cert", text: "listen_tls: 127.0.0.1:1\n", want: []string{"listen_tls", "tls.cert"}},
+		{name: "TLS without cert", text: "listen_tls: 127.0.0.1:1\ntls: {local_ca: off}\n", want: []string{"listen_tls", "tls.cert"}},
 		{name: "one port twice", text: "metrics: {listen: 127.0.0.1:8080}\n", want: []string{"metrics.listen", "taken by listen"}},
 		{name: "frame too small", text: "limits: {text_bytes: 32KiB}\n", want: []string{"limits.frame_bytes", "at least 106496"}},
 		{name: "output too small", text: "limits: {output_bytes: 64KiB}\n", want: []string{"limits.output_bytes", "at least 106496"}},
@@ -327,7 +327,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := old
-	want.TLS, want.Limits.SessionsPerUser, want.Log.Level = TLS{"c2", "k2"}, 3, slog.LevelDebug
+	want.TLS, want.Limits.SessionsPerUser, want.Log.Level = TLS{"c2", "k2", "auto"}, 3, slog.LevelDebug
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -336,11 +336,13 @@ func TestReload(t *testing.T) {
 	for i := range settings {
 		s := &settings[i]
 		sec, _ := s.section()
-		if want := sec == "limits" && !made[s.key] || sec == "tls" || s.key == "log.level"; s.reload != want {
+		if want := sec == "limits" && !made[s.key] || sec == "tls" && s.key != "tls.local_ca" || s.key == "log.level"; s.reload != want {
 			t.Errorf("%s: reload %v", s.key, s.reload)
 		}
 	}
-	// The TLS listener stays until a restart, so its certificate must too.
+	// The TLS listener stays until a restart, so where the box makes none itself its
+	// certificate must too.
+	old = load(t, file("tls: {cert: c, key: k, local_ca: \"off\"}\nlisten_tls: 127.0.0.1:1\n", nil))
 	if c, err := old.Reloaded(load(t, file("-", nil))); err == nil || c.TLS.Cert != "c" {
 		t.Errorf("reload without certificate: %v, %+v", err, c.TLS)
 	}

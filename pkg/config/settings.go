@@ -57,7 +57,7 @@ var settings = []setting{
 		doc:   "Where people connect without TLS: web page, WebSocket and REST on one port. Sockets that systemd hands over under the name http replace it.",
 		field: func(c *Config) any { return &c.Listen }},
 	{key: "listen_tls", def: "", check: address, example: "0.0.0.0:8443", allowed: `address:port, or "" for none`,
-		doc:   "The same with TLS. Needs tls.cert and tls.key. Sockets named https replace it.",
+		doc:   "The same with TLS, with tls.cert or with the box's own authority (tls.local_ca). Sockets named https replace it.",
 		field: func(c *Config) any { return &c.ListenTLS }},
 	{key: "data_dir", def: "./var", check: notEmpty, example: "/var/lib/pipit", allowed: "a directory", environmental: true,
 		doc:   "Where everything is stored. Under systemd the default is the unit's state directory.",
@@ -75,6 +75,10 @@ var settings = []setting{
 	{key: "tls.key", def: "", reload: true, example: "/etc/pipit/key.pem", allowed: "a PEM file",
 		doc:   "The private key of that certificate.",
 		field: func(c *Config) any { return &c.TLS.Key }},
+
+	{key: "tls.local_ca", def: "auto", check: oneOf("auto", "off"), example: "auto", allowed: "auto or off",
+		doc:   "auto: where TLS is served and tls.cert is not set, the box makes an authority of its own in data_dir/tls and a certificate for its names in the local network; the page /ca explains how to trust it.",
+		field: func(c *Config) any { return &c.TLS.LocalCA }},
 
 	{key: "metrics.listen", def: "127.0.0.1:9090", check: address, example: "127.0.0.1:9090", allowed: `address:port, or "" to switch it off`,
 		doc:   "Where Prometheus may fetch /metrics. It is a listener of its own, so that the public one never shows it (PROTOCOL 9.4).",

@@ -51,6 +51,10 @@ var (
 		Title: "The TLS certificate ends soon",
 		Text:  "When it has ended, browsers and apps refuse to connect.",
 		Hint:  "Put the new one at tls.cert and tls.key, then `systemctl reload pipit`."}
+	LocalCAFailed = &Kind{Code: "local-ca-failed", Severity: Watch,
+		Title: "There is no certificate for HTTPS",
+		Text:  "The box's own authority could not be opened or could not make a certificate. People reach the box without encryption only.",
+		Hint:  "Look at `pipit cert`; make room on the card if it is full."}
 	RestartNeeded = &Kind{Code: "restart-needed", Severity: Watch,
 		Title: "Changed settings wait for a restart",
 		Text:  "The last reload found changes that only a restart can make.",
@@ -69,5 +73,5 @@ var (
 // change the slice, not what it points to.
 func Kinds() []*Kind {
 	return []*Kind{StoreFailed, StoreDamaged, StoreReadOnly, DiskFull, CertificateExpiring,
-		Starting, Stopping, DiskShort, ReserveSpent, ClockUntrusted, DescriptorsLow, MemoryShort, RestartNeeded, SettingsRejected, MetricsOff}
+		Starting, Stopping, DiskShort, ReserveSpent, ClockUntrusted, DescriptorsLow, MemoryShort, LocalCAFailed, RestartNeeded, SettingsRejected, MetricsOff}
 }

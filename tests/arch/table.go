@@ -38,6 +38,7 @@ var table = map[string]row{
 	"pkg/prealloc":  {1, nil, "blocks for files in the moment they are sized; knows no store"},
 	"pkg/config":    {1, nil, "settings; it knows nobody who reads them"},
 	"pkg/sysd":      {1, nil, "the machine; what progress is comes as probes"},
+	"pkg/localca":   {1, nil, "certificates and the page about them; it opens no socket"},
 	"pkg/snapshot":  {1, nil, "the form of a backup, for back ends and for whoever checks a copy; knows no record"},
 	"pkg/update":    {1, nil, "which version of the server runs; it knows files, and nothing of what the versions do"},
 	"pkg/client":    {1, []string{"pkg/wire"}, "the client speaks the protocol and nothing else of the server"},
