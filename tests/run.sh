@@ -46,7 +46,8 @@ prepare() {
 # missing. A failure is no error here: the tests that need it say so.
 tools() {
 	local missing=() pair
-	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium; do
+	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium \
+		mmdebstrap:mmdebstrap systemd-nspawn:systemd-container lintian:lintian dpkg-deb:dpkg ssh-keygen:openssh-client; do
 		PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 	done
 	# Fonts have no command: Chinese text and emoji, as on the phones of the users.
@@ -159,7 +160,7 @@ bars() { make -s build && $GO run ./tests/load -bin "$BUILD"; }
 
 units() {
 	local list
-	list=$($GO list ./... | grep -v -e "^$MODULE/tests/crash" -e "^$MODULE/tests/image/boot") || return 1
+	list=$($GO list ./... | grep -v -e "^$MODULE/tests/crash" -e "^$MODULE/tests/image/boot" -e "^$MODULE/tests/twin") || return 1
 	# shellcheck disable=SC2086 # a list of packages
 	gotest -timeout 20m -skip "$ALONE" $list
 }
@@ -186,6 +187,10 @@ e2e() {
 	(cd pkg/web && NO_COLOR=1 CHROMIUM=$(command -v chromium) npx --no vitest run --config vitest.e2e.config.ts)
 }
 
+# twin boots the image's own system as a container: the units, the first boot, the
+# watchdog, the packages.
+twin() { gotest -count=1 -timeout 20m ./tests/twin; }
+
 crash() {
 	gotest -count=1 -p 1 -timeout "$1" ./tests/crash/... || return 1
 	gotest -count=1 -timeout "$1" -run "$ALONE" ./pkg/store/badgerstore
@@ -210,6 +215,7 @@ test)
 	step "race detector" race
 	step "other boards" cross
 	step "32-bit tests" words32
+	step "the twin of the card" twin
 	step "faults, short form" crash 20m
 	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
 	;;
