@@ -68,8 +68,10 @@ type App struct {
 	began  time.Time
 
 	cfg    atomic.Pointer[config.Config]
-	memory sysd.MemoryLimit
-	fdMax  uint64
+	memory sysd.MemoryLimit // watchHealth's, once that runs
+	// memoryNow is the soft bound that holds now.
+	memoryNow atomic.Int64
+	fdMax     uint64
 
 	board   *health.Board
 	metrics *metrics.Registry
@@ -108,6 +110,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 
 	a.memory = sysd.SetMemoryLimit(cfg.Memory.LimitBytes)
+	a.memoryNow.Store(a.memory.Bytes)
 	a.board = health.New(time.Now, o.Log)
 	a.board.Set(health.Starting, "")
 	a.metrics = metrics.New(Version)
