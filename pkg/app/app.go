@@ -27,6 +27,7 @@ import (
 
 	"github.com/pipit-im/pipit/pkg/api"
 	"github.com/pipit-im/pipit/pkg/auth"
+	"github.com/pipit-im/pipit/pkg/auth/oidcop"
 	"github.com/pipit-im/pipit/pkg/bus"
 	"github.com/pipit-im/pipit/pkg/bus/membus"
 	"github.com/pipit-im/pipit/pkg/chat"
@@ -81,6 +82,7 @@ type App struct {
 	bus     *membus.Bus
 	dir     *directory.Directory
 	auth    *auth.Auth
+	op      *oidcop.Provider
 	chat    *chat.Chat
 	hub     *hub.Hub
 	gateway *gateway.Gateway
@@ -134,8 +136,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if a.dir, err = directory.New(ctx, directory.Options{People: a.store, Records: a.store, Bus: a.bus, Now: a.store.Now, Log: o.Log}); err != nil {
 		return nil, err
 	}
+	grants := oidcop.NewGrants(a.store, a.store, a.store)
 	if a.auth, err = auth.New(ctx, auth.Options{
-		Tokens: a.store, Credentials: a.store, Box: a.store, Users: a.dir, Log: o.Log,
+		Tokens: grants, Credentials: a.store, Box: a.store, Users: a.dir, Log: o.Log,
 		Limits: authLimits(&cfg), Ended: a.signedOut,
 	}); err != nil {
 		return nil, err
@@ -158,6 +161,11 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Heartbeat: cfg.Limits.Heartbeat, Origins: func() []string { return a.config().Origins },
 		Metrics: a.metrics, Log: o.Log,
 	})
+	if a.op, err = oidcop.New(oidcop.Options{
+		Auth: a.auth, Grants: grants, Users: a.dir, Records: a.store, Box: a.store, Log: o.Log,
+	}); err != nil {
+		return nil, err
+	}
 	a.api = api.New(api.Options{
 		Auth: a.auth, Directory: a.dir, Chat: a.chat, Store: a.store, Limits: a.limits,
 		Ready: a.ready, Status: a.status, Log: o.Log, Version: Version,
@@ -172,7 +180,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		// Nobody's messages wait for a number: it is said, and the server goes on.
 		a.board.Set(health.MetricsOff, err.Error())
 	}
-	a.front.set(a.countRequests(a.takeBack(a.trust(web.New(a.api.Public())))))
+	a.front.set(a.countRequests(a.takeBack(a.trust(a.signInFirst(web.New(a.api.Public()))))))
 	a.listeners.handler.set(a.gateway)
 	a.board.Clear(health.Starting)
 	return a, nil

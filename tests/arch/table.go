@@ -55,8 +55,8 @@ var table = map[string]row{
 	"pkg/chat":        {3, []string{"pkg/store", "pkg/bus", "pkg/access"}, "the only write path"},
 	"pkg/directory":   {3, []string{"pkg/store", "pkg/bus", "pkg/access"}, "tenants and users"},
 	"pkg/auth":        {3, []string{"pkg/store"}, "credentials and tokens"},
-	"pkg/auth/oidcop": {3, nil, "sign-in for others"},
-	"pkg/auth/oidcrp": {3, nil, "sign-in through others"},
+	"pkg/auth/oidcop": {3, []string{"pkg/store"}, "sign-in for others; store for its clients and grants, which are records and sign-ins"},
+	"pkg/auth/oidcrp": {3, []string{"pkg/store"}, "sign-in through others; store for its providers and links, which are records"},
 	"pkg/files":       {3, []string{"pkg/store", "pkg/access"}, "uploads"},
 	"pkg/search":      {3, []string{"pkg/store", "pkg/bus"}, "an index that can be made anew"},
 
