@@ -49,8 +49,9 @@ export const en = {
   'list.empty.text': 'Write to somebody, or join a channel.',
   'list.empty.notices': 'Notices of your organisation will appear here.',
   'list.none': (p: { q: string }) => `Nothing found for “${p.q}”.`,
-  'list.draft': 'Draft:',
-  'list.you': 'You:',
+  'list.draft': 'Draft: ',
+  'list.by': (p: { name: string; text: string }) => `${p.name}: ${p.text}`,
+  'list.you': 'You',
   'list.mentions': n('1 mention', '# mentions'),
   'list.people': 'People',
   'list.channels': 'Channels to join',
@@ -176,6 +177,7 @@ export const en = {
 
   // People
   'people.title': 'People',
+  'people.search': 'Search',
   'people.hint': 'Search for a name to write to somebody.',
   'people.write': (p: { name: string }) => `Write to ${p.name}`,
 

@@ -48,7 +48,8 @@ export const zh: Catalogue = {
   'list.empty.notices': '单位的通知会出现在这里。',
   'list.none': ({ q }) => `没有找到“${q}”。`,
   'list.draft': '草稿：',
-  'list.you': '你：',
+  'list.by': ({ name, text }) => `${name}：${text}`,
+  'list.you': '你',
   'list.mentions': ({ n }) => `${num(n)} 次提到你`,
   'list.people': '联系人',
   'list.channels': '可加入的频道',
@@ -167,6 +168,7 @@ export const zh: Catalogue = {
   'new.chosen': ({ n }) => `已选 ${num(n)} 人`,
 
   'people.title': '通讯录',
+  'people.search': '搜索',
   'people.hint': '搜索姓名，给对方发消息。',
   'people.write': ({ name }) => `给${name}发消息`,
 
