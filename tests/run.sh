@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The steps behind `make`: tests/run.sh test|check|e2e|race|bench|torture|fuzz|gen-check.
+# The steps behind `make`: tests/run.sh test|check|e2e|screenshots|race|bench|torture|fuzz|gen-check.
 #
 # Each step is announced, timed and run even if one before it failed; the run
 # fails if any did. What could not run is listed at the end (tests/skips), and
@@ -191,6 +191,8 @@ e2e() {
 # watchdog, the packages.
 twin() { gotest -count=1 -timeout 20m ./tests/twin; }
 
+screenshots() { (cd pkg/web && NO_COLOR=1 PIPIT_SCREENSHOTS=1 CHROMIUM=$(command -v chromium) npx --no vitest run --config vitest.e2e.config.ts); }
+
 crash() {
 	gotest -count=1 -p 1 -timeout "$1" ./tests/crash/... || return 1
 	gotest -count=1 -timeout "$1" -run "$ALONE" ./pkg/store/badgerstore
@@ -240,6 +242,12 @@ e2e)
 	step "web client in a browser" e2e
 	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
 	;;
+screenshots)
+	step "tools for the tests" prepare
+	step "packages for the tests" tools
+	step "web client" pkg/web/build.sh
+	step "screenshots" screenshots
+	;;
 fuzz)
 	step "tools for the tests" prepare
 	step "fuzzing, ${FUZZTIME:-30s} each" fuzz
@@ -250,7 +258,7 @@ bench)
 	;;
 gen-check) step "generated files" generated ;;
 *)
-	echo "usage: tests/run.sh test|check|e2e|race|bench|torture|fuzz|gen-check" >&2
+	echo "usage: tests/run.sh test|check|e2e|screenshots|race|bench|torture|fuzz|gen-check" >&2
 	exit 2
 	;;
 esac
