@@ -28,11 +28,10 @@ type table[T any] struct {
 // spreadsheet leaves off at the end is filled in, what is too much is an error of
 // that row.
 type rows struct {
-	csv    *csv.Reader
-	width  int
-	line   int
-	wrong  error // of the row that was read last
-	header bool
+	csv   *csv.Reader
+	width int
+	line  int
+	wrong error // of the row that was read last
 }
 
 func (x *rows) Read() ([]string, error) {
