@@ -15,23 +15,24 @@ type RecordKind uint8
 // 1–19 tenants, accounts and the audit log; 20–39 classes, rosters and policy;
 // 40–59 sign-in for and through others; 60–79 the box itself.
 
+// The kinds of tenants, accounts and the audit log.
+const (
+	RecordAudit        RecordKind = 1 // audit: number of the event → event; of the box too
+	RecordAuditState   RecordKind = 2 // audit: "state" → numbers of the first and last event
+	RecordTenant       RecordKind = 3 // directory: "settings" → settings of the tenant
+	RecordAPIToken     RecordKind = 5 // auth: hash of the token → auth.APIToken
+	RecordInvitation   RecordKind = 6 // auth: hash of the code → auth.Invitation
+	RecordAccount      RecordKind = 7 // auth: user → second factor, passkeys
+	RecordRepeat       RecordKind = 8 // api: hash of an Idempotency-Key → answer
+	RecordHalfImported RecordKind = 9 // archive, of the box: tenant whose import is under way
+)
+
 // The kinds of directory (20–24) and roster (25–29).
 const (
 	RecordPolicy     RecordKind = 20 // a tenant's rules; one record, id "policy"
 	RecordClass      RecordKind = 21 // by class id
 	RecordRosterUser RecordKind = 22 // by user id
 	RecordImport     RecordKind = 25 // the journal of a roster import that is under way
-)
-
-// The kinds of sign-in for and through others.
-const (
-	RecordOIDCKey     RecordKind = 40 // oidcop: key id → signing key
-	RecordOIDCClient  RecordKind = 41 // oidcop: client id → client
-	RecordOIDCConsent RecordKind = 42 // oidcop: user "/" client → scopes agreed to
-	RecordOIDCGrant   RecordKind = 43 // oidcop: user "/" grant → grant
-	RecordOIDCToken   RecordKind = 44 // oidcop: hash of an access token → user "/" grant
-	RecordProvider    RecordKind = 50 // oidcrp: provider id → provider
-	RecordLink        RecordKind = 51 // oidcrp: provider "/" hash of the subject → user
 )
 
 // The bounds of records.
