@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -50,7 +49,7 @@ func (a *API) adminAPI(mux *http.ServeMux) huma.API {
 	c := config("Pipit box", a.Version, "The operator's API, on the Unix socket DATA/admin.sock only; no password is asked.")
 	c.OpenAPIPath = "/admin/openapi"
 	api := humago.New(mux, c)
-	operation(a, api, "status", http.MethodGet, "/admin/status", "The state of the server and of the box", 0,
+	operation(a, api, "status", http.MethodGet, "/admin/status", "", "The state of the server and of the box", 0,
 		func(context.Context, *struct{}) (*body[ServerInfo], error) {
 			return &body[ServerInfo]{a.Status()}, nil
 		})
@@ -60,21 +59,21 @@ func (a *API) adminAPI(mux *http.ServeMux) huma.API {
 	return api
 }
 
-// operation registers one operator's operation with the errors mapped.
-func operation[I, O any](a *API, api huma.API, id, method, path, summary string, status int, fn func(context.Context, *I) (*O, error)) {
-	huma.Register(api, huma.Operation{
-		OperationID: id, Method: method, Path: path, Summary: summary, DefaultStatus: status, MaxBodyBytes: maxBodyBytes,
-	}, func(ctx context.Context, in *I) (*O, error) {
-		out, err := fn(ctx, in)
-		if err != nil {
-			return nil, a.problem(ctx, id, err)
+// operation registers one operator's operation; doing is its name in the audit
+// log, empty for what changes nothing.
+func operation[I, O any](a *API, api huma.API, id, method, path, doing, summary string, status int, fn func(context.Context, *I) (*O, error)) {
+	e := endpoint{ID: id, Method: method, Path: path, Summary: summary, Status: status, Caller: operator, Audit: doing}
+	if status == http.StatusCreated {
+		e.Once = replay
+		if id == "issue-token" || id == "add-users" || strings.HasPrefix(doing, "token.") || strings.HasPrefix(doing, "invitation.") {
+			e.Once = secret
 		}
-		return out, nil
-	})
+	}
+	register(a, api, e, fn)
 }
 
 func (a *API) registerTenants(api huma.API) {
-	operation(a, api, "list-tenants", http.MethodGet, "/admin/tenants", "All tenants", 0,
+	operation(a, api, "list-tenants", http.MethodGet, "/admin/tenants", "", "All tenants", 0,
 		func(context.Context, *struct{}) (*body[TenantList], error) {
 			out := &body[TenantList]{TenantList{Tenants: []TenantInfo{}}}
 			for _, t := range a.Directory.Tenants() {
@@ -82,7 +81,7 @@ func (a *API) registerTenants(api huma.API) {
 			}
 			return out, nil
 		})
-	operation(a, api, "add-tenant", http.MethodPost, "/admin/tenants", "Add a tenant", http.StatusCreated,
+	operation(a, api, "add-tenant", http.MethodPost, "/admin/tenants", "tenant.create", "Add a tenant", http.StatusCreated,
 		func(ctx context.Context, in *body[NewTenant]) (*body[TenantInfo], error) {
 			name := in.Body.Name
 			if name == "" {
@@ -94,7 +93,7 @@ func (a *API) registerTenants(api huma.API) {
 			}
 			return &body[TenantInfo]{tenantInfo(t)}, nil
 		})
-	operation(a, api, "update-tenant", http.MethodPatch, "/admin/tenants/{tenant}", "Rename, suspend or resume a tenant", 0,
+	operation(a, api, "update-tenant", http.MethodPatch, "/admin/tenants/{tenant}", "tenant.update", "Rename, suspend or resume a tenant", 0,
 		func(ctx context.Context, in *struct {
 			TenantPath
 			Body TenantPatch
@@ -143,7 +142,7 @@ func (a *API) user(p UserPath) (*im.User, error) {
 }
 
 func (a *API) registerTenantUsers(api huma.API) {
-	operation(a, api, "list-users", http.MethodGet, "/admin/tenants/{tenant}/users", "A page of a tenant's users", 0,
+	operation(a, api, "list-users", http.MethodGet, "/admin/tenants/{tenant}/users", "", "A page of a tenant's users", 0,
 		func(_ context.Context, in *struct {
 			TenantPath
 			ListInput
@@ -153,7 +152,7 @@ func (a *API) registerTenantUsers(api huma.API) {
 			}
 			return &peopleOutput{a.people(im.TenantID(in.Tenant), &in.ListInput)}, nil
 		})
-	operation(a, api, "add-user", http.MethodPost, "/admin/tenants/{tenant}/users", "Add a user", http.StatusCreated,
+	operation(a, api, "add-user", http.MethodPost, "/admin/tenants/{tenant}/users", "user.create", "Add a user", http.StatusCreated,
 		func(ctx context.Context, in *struct {
 			TenantPath
 			Body NewPerson
@@ -167,7 +166,7 @@ func (a *API) registerTenantUsers(api huma.API) {
 			}
 			return &personOutput{personOf(&u)}, nil
 		})
-	operation(a, api, "add-users", http.MethodPost, "/admin/tenants/{tenant}/users-bulk", "Add many users without passwords", http.StatusCreated,
+	operation(a, api, "add-users", http.MethodPost, "/admin/tenants/{tenant}/users-bulk", "user.create_many", "Add many users without passwords", http.StatusCreated,
 		func(ctx context.Context, in *struct {
 			TenantPath
 			Body BulkPeople
@@ -178,7 +177,7 @@ func (a *API) registerTenantUsers(api huma.API) {
 			}
 			return &body[BulkAnswer]{BulkAnswer{Users: people}}, nil
 		})
-	operation(a, api, "update-user", http.MethodPatch, "/admin/tenants/{tenant}/users/{username}", "Change a user's name or role, disable or enable", 0,
+	operation(a, api, "update-user", http.MethodPatch, "/admin/tenants/{tenant}/users/{username}", "user.update", "Change a user's name or role, disable or enable", 0,
 		func(ctx context.Context, in *struct {
 			UserPath
 			Body PersonChange
@@ -192,7 +191,7 @@ func (a *API) registerTenantUsers(api huma.API) {
 			}
 			return &personOutput{personOf(u)}, nil
 		})
-	operation(a, api, "set-password", http.MethodPut, "/admin/tenants/{tenant}/users/{username}/password", "Set a user's password; all of the user's sign-ins end", http.StatusNoContent,
+	operation(a, api, "set-password", http.MethodPut, "/admin/tenants/{tenant}/users/{username}/password", "password.set", "Set a user's password; all of the user's sign-ins end", http.StatusNoContent,
 		func(ctx context.Context, in *struct {
 			UserPath
 			Body NewPassword
@@ -201,9 +200,9 @@ func (a *API) registerTenantUsers(api huma.API) {
 			if err != nil {
 				return nil, err
 			}
-			return nil, a.Auth.SetPassword(ctx, u.Tenant, u.ID, in.Body.Password)
+			return nil, a.setPassword(ctx, u, in.Body)
 		})
-	operation(a, api, "issue-token", http.MethodPost, "/admin/tenants/{tenant}/users/{username}/tokens", "Sign a user in without a password, as the operator", http.StatusCreated,
+	operation(a, api, "issue-token", http.MethodPost, "/admin/tenants/{tenant}/users/{username}/tokens", "session.create", "Sign a user in without a password, as the operator", http.StatusCreated,
 		func(ctx context.Context, in *UserPath) (*body[IssuedToken], error) {
 			u, err := a.user(*in)
 			if err != nil {
@@ -215,7 +214,7 @@ func (a *API) registerTenantUsers(api huma.API) {
 			}
 			return &body[IssuedToken]{IssuedToken{Token: token, Expires: int64(expires), User: userOf(u)}}, nil
 		})
-	operation(a, api, "sign-out", http.MethodPost, "/admin/sign-out", "End the sign-in that owns a token", http.StatusNoContent,
+	operation(a, api, "sign-out", http.MethodPost, "/admin/sign-out", "session.delete", "End the sign-in that owns a token", http.StatusNoContent,
 		func(ctx context.Context, in *body[apiclient.SignOut]) (*struct{}, error) {
 			who, _, err := a.Auth.Verify(ctx, in.Body.Token)
 			if err != nil {
@@ -234,7 +233,7 @@ func (a *API) addMany(ctx context.Context, tenant string, in BulkPeople) ([]Bulk
 	for _, p := range in.Users {
 		role, ok := im.ParseRole(p.Role)
 		if !ok {
-			return nil, im.E(im.Invalid, "The role must be one of %s.", strings.Join(im.Roles(), ", ")).OnField("role")
+			return nil, badRole()
 		}
 		people = append(people, directory.NewUser{Username: p.Username, Name: p.Name, Role: role})
 	}
@@ -262,7 +261,7 @@ func (a *API) addMany(ctx context.Context, tenant string, in BulkPeople) ([]Bulk
 }
 
 func (a *API) registerStore(api huma.API) {
-	operation(a, api, "verify", http.MethodPost, "/admin/verify", "Read every record and check it", 0,
+	operation(a, api, "verify", http.MethodPost, "/admin/verify", "store.verify", "Read every record and check it", 0,
 		func(ctx context.Context, _ *struct{}) (*body[VerifyReport], error) {
 			r, err := a.Store.Verify(ctx, nil)
 			if err != nil {
@@ -274,21 +273,11 @@ func (a *API) registerStore(api huma.API) {
 			}
 			return out, nil
 		})
-	operation(a, api, "backup", http.MethodPost, "/admin/backup", "A consistent snapshot of the whole store", 0,
+	operation(a, api, "backup", http.MethodPost, "/admin/backup", "store.backup", "A consistent snapshot of the whole store", 0,
 		func(context.Context, *struct{}) (*huma.StreamResponse, error) {
 			return &huma.StreamResponse{Body: func(hc huma.Context) {
-				_, w := humago.Unwrap(hc)
 				hc.SetHeader("Content-Type", "application/octet-stream")
-				// A backup takes as long as it takes: net/http's write deadline is not for it.
-				if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil {
-					a.log.Warn("backup has a deadline", "error", err)
-				}
-				if err := a.Store.Backup(hc.Context(), hc.BodyWriter()); err != nil {
-					a.log.Error("backup failed", "error", err)
-					// The stream's own checksum is missing now, which is how the reader
-					// knows; ending the connection says it at once.
-					panic(http.ErrAbortHandler)
-				}
+				a.stream(hc, "backup", func() error { return a.Store.Backup(hc.Context(), hc.BodyWriter()) })
 			}}, nil
 		})
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/pipit-im/pipit/pkg/audit"
 	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/chat"
 	"github.com/pipit-im/pipit/pkg/directory"
@@ -44,10 +45,14 @@ type Options struct {
 	Auth      *auth.Auth
 	Directory *directory.Directory
 	Chat      *chat.Chat
+	Audit     *audit.Log
 	Store     interface {
 		store.Box
 		store.Admin
+		store.Records
 	}
+	// Joined puts a user who came by invitation into classes. Nil: there are none.
+	Joined  func(ctx context.Context, u *im.User, classes []string) error
 	Limits  func() im.Limits
 	Ready   func() error      // nil once everything is up
 	Status  func() ServerInfo // what the server knows of itself
@@ -58,14 +63,21 @@ type Options struct {
 // API holds the handlers. All methods are safe for concurrent use.
 type API struct {
 	Options
-	log *slog.Logger
+	log       *slog.Logger
+	keys      *repeats
+	changes   stripes
+	endpoints []endpoint // what was registered, for the documents and the tests
 }
 
 // New makes an API.
 func New(o Options) *API {
 	humaErrors()
-	return &API{Options: o, log: o.Log}
+	return &API{Options: o, log: o.Log, keys: newRepeats(o.Store, o.Store.Age)}
 }
+
+// Tidy forgets what was remembered of a tenant's requests by Idempotency-Key and
+// is older than a day. To be called about once an hour.
+func (a *API) Tidy(ctx context.Context, t im.TenantID) error { return a.keys.tidy(ctx, t) }
 
 // Public returns the handler of the public listeners: /v1, /healthz, /readyz
 // and the OpenAPI document. Everything else is not_found.
@@ -76,7 +88,7 @@ func (a *API) Public() http.Handler {
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.HandleFunc("GET /{$}", a.landing)
 	mux.HandleFunc("/", a.unknown)
-	return mux
+	return a.named(mux)
 }
 
 // publicAPI registers the tenant-facing operations on mux.
@@ -84,13 +96,20 @@ func (a *API) publicAPI(mux *http.ServeMux) huma.API {
 	api := humago.New(mux, config("Pipit", a.Version,
 		"The REST API of a Pipit server. Messages, conversations and events go over the WebSocket at /v1/ws."))
 	api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token": {Type: "http", Scheme: "bearer", Description: "A token from POST /v1/sessions."},
+		"token": {Type: "http", Scheme: "bearer", Description: "A token from POST /v1/sessions, or an API token with the scope that stands beside it. " +
+			"Operations without a scope are for people alone."},
 		"cookie": {Type: "apiKey", In: "cookie", Name: auth.CookieTLS,
 			Description: "The cookie from POST /v1/sessions with cookie true; over plain HTTP its name is " + auth.CookiePlain + ". Requests that change something must come from a page of this server: Sec-Fetch-Site or Origin says so."},
 	}
 	a.registerSessions(api)
+	a.registerAccount(api)
+	a.registerPasskeys(api)
 	a.registerMessages(api)
+	a.registerTenant(api)
 	a.registerPeople(api)
+	a.registerInvitations(api)
+	a.registerTokens(api)
+	a.registerAudit(api)
 	return api
 }
 
@@ -106,42 +125,6 @@ func config(title, version, description string) huma.Config {
 	return c
 }
 
-type actorKey struct{}
-
-// signedIn is the middleware of every operation that needs a token.
-func (a *API) signedIn(api huma.API) func(huma.Context, func(huma.Context)) {
-	return func(ctx huma.Context, next func(huma.Context)) {
-		r, _ := humago.Unwrap(ctx)
-		actor, err := a.caller(r)
-		if err != nil {
-			a.writeProblem(api, ctx, err)
-			return
-		}
-		next(huma.WithValue(ctx, actorKey{}, actor))
-	}
-}
-
-// caller returns who sent a request: by its bearer token, or, without an
-// Authorization header, by its sign-in cookie, which counts for requests that come
-// from a page of this server (PROTOCOL 9.5).
-func (a *API) caller(r *http.Request) (im.Actor, error) {
-	token, ok := bearer(r.Header.Get("Authorization"))
-	if len(r.Header.Values("Authorization")) == 0 {
-		token = auth.RequestToken(r)
-		ok = token != ""
-		if ok {
-			if err := auth.OwnPage(r); err != nil {
-				return im.Actor{}, err
-			}
-		}
-	}
-	if !ok {
-		return im.Actor{}, im.E(im.Unauthenticated, "Sign in first: the request has no bearer token and no sign-in cookie.")
-	}
-	actor, _, err := a.Auth.Verify(r.Context(), token)
-	return actor, err
-}
-
 // writeProblem answers from a middleware, where huma has no error to return.
 func (a *API) writeProblem(api huma.API, ctx huma.Context, err error) {
 	p := a.problem(ctx.Context(), ctx.Operation().OperationID, err).(*Problem)
@@ -153,12 +136,6 @@ func (a *API) writeProblem(api huma.API, ctx huma.Context, err error) {
 	if err := api.Marshal(ctx.BodyWriter(), "application/json", p); err != nil {
 		a.log.Debug("answer not written", "error", err)
 	}
-}
-
-// actor returns who asks; the signedIn middleware put it there.
-func actor(ctx context.Context) im.Actor {
-	who, _ := ctx.Value(actorKey{}).(im.Actor)
-	return who
 }
 
 // bearer takes the token from an Authorization header (RFC 6750 §2.1; the

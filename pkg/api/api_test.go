@@ -20,6 +20,7 @@ import (
 	validator "github.com/pb33f/libopenapi-validator"
 
 	"github.com/pipit-im/pipit/pkg/api/apiclient"
+	"github.com/pipit-im/pipit/pkg/audit"
 	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/bus/membus"
 	"github.com/pipit-im/pipit/pkg/chat"
@@ -58,6 +59,7 @@ func TestDocuments(t *testing.T) {
 type rig struct {
 	t       *testing.T
 	api     *API
+	audit   *audit.Log
 	chat    *chat.Chat
 	auth    *auth.Auth
 	dir     *directory.Directory
@@ -77,12 +79,12 @@ func newRig(t *testing.T) *rig {
 	b := membus.New()
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if r.dir, err = directory.New(ctx, directory.Options{People: r.store, Bus: b}); err != nil {
+	if r.dir, err = directory.New(ctx, directory.Options{People: r.store, Records: r.store, Bus: b}); err != nil {
 		t.Fatal(err)
 	}
 	cheap := auth.Hashing{MemoryKiB: 64, Iterations: 1}
-	limits := auth.Limits{ChecksPerMinutePerAddr: 1000, FailuresPerHourPerAccount: 8, Hashes: 2}
-	if r.auth, err = auth.New(ctx, auth.Options{Tokens: r.store, Credentials: r.store, Box: r.store, Users: r.dir, Hashing: cheap, Limits: limits}); err != nil {
+	limits := auth.Limits{ChecksPerMinutePerAddr: 1000, FailuresPerHourPerAccount: 80, Hashes: 2}
+	if r.auth, err = auth.New(ctx, auth.Options{Tokens: r.store, Credentials: r.store, Records: r.store, Box: r.store, Users: r.dir, WantTOTP: r.dir.WantsTOTP, Hashing: cheap, Limits: limits}); err != nil {
 		t.Fatal(err)
 	}
 	if r.chat, err = chat.New(chat.Options{Store: r.store, Bus: b, Users: r.dir}); err != nil {
@@ -93,8 +95,9 @@ func newRig(t *testing.T) *rig {
 			t.Error(err)
 		}
 	})
+	r.audit = audit.New(audit.Options{Records: r.store, Box: r.store})
 	r.api = New(Options{
-		Auth: r.auth, Directory: r.dir, Chat: r.chat, Store: r.store, Log: log, Version: "1",
+		Audit: r.audit, Auth: r.auth, Directory: r.dir, Chat: r.chat, Store: r.store, Log: log, Version: "1",
 		Limits: func() im.Limits { return im.Limits{FrameBytes: 65536, TextBytes: 100, SendsPerMinute: 120} },
 		Ready:  func() error { return nil },
 		Status: func() ServerInfo {
@@ -156,6 +159,9 @@ func (r *rig) do(method, path, token, body string, header ...string) answer {
 			req.Header.Set("Authorization", "Bearer "+token)
 		}
 		for i := 0; i+1 < len(header); i += 2 {
+			if header[i] == "Host" {
+				req.Host = header[i+1]
+			}
 			req.Header.Set(header[i], header[i+1])
 		}
 		return req
@@ -163,7 +169,7 @@ func (r *rig) do(method, path, token, body string, header ...string) answer {
 	w := httptest.NewRecorder()
 	r.handler.ServeHTTP(w, make())
 	a := answer{w.Code, w.Header(), w.Body.Bytes()}
-	if w.Header().Get("Content-Type") != "application/octet-stream" {
+	if ct := w.Header().Get("Content-Type"); ct != "application/octet-stream" && ct != "application/jsonl" && !strings.HasPrefix(path, "/t/") {
 		v := r.public
 		if strings.HasPrefix(path, "/admin/") {
 			v = r.admin
@@ -275,6 +281,8 @@ func TestEveryOperation(t *testing.T) {
 	member = r.signIn("bob", "another one")
 	r.want(r.do("DELETE", "/v1/sessions/current", member, ""), 204, "", "")
 	r.want(r.do("GET", "/v1/tenant", member, ""), 401, "unauthenticated", "")
+
+	r.everyAccountOperation(owner, memberID)
 
 	r.want(r.do("GET", "/admin/status", "", ""), 200, "", "")
 	r.want(r.do("GET", "/admin/tenants", "", ""), 200, "", "")

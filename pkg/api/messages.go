@@ -9,6 +9,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/chat"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/wire"
@@ -56,23 +57,16 @@ type rawOutput struct {
 // registerMessages adds message.send and message.history (PROTOCOL 9.3).
 func (a *API) registerMessages(api huma.API) {
 	registry := api.OpenAPI().Components.Schemas
-	send := a.secured(api, huma.Operation{
-		OperationID: "send-message", Method: http.MethodPost, Path: "/v1/conversations/{id}/messages", Tags: []string{"messages"},
-		Summary:       "Send a message; the answer comes after it is on stable storage",
-		DefaultStatus: http.StatusCreated,
-		// The body is judged by wire, as on the socket; the schema that is set below documents it.
-		SkipValidateBody: true,
-		Responses: map[string]*huma.Response{
-			"200": {Description: "The same request was stored before."},
+	register(a, api, endpoint{
+		ID: "send-message", Method: http.MethodPost, Path: "/v1/conversations/{id}/messages", Tag: "messages",
+		Summary: "Send a message; the answer comes after it is on stable storage",
+		Status:  http.StatusCreated, Scope: auth.ScopeMessagesSend, Once: own,
+		Adapt: func(op *huma.Operation) {
+			// The body is judged by wire, as on the socket; the schema that is set below documents it.
+			op.SkipValidateBody = true
+			op.Responses = map[string]*huma.Response{"200": {Description: "The same request was stored before."}}
 		},
-	})
-	huma.Register(api, send, func(ctx context.Context, in *sendInput) (*sendOutput, error) {
-		out, err := a.send(ctx, in)
-		if err != nil {
-			return nil, a.problem(ctx, "send-message", err)
-		}
-		return out, nil
-	})
+	}, a.send)
 	op := api.OpenAPI().Paths["/v1/conversations/{id}/messages"].Post
 	op.RequestBody.Content["application/json"].Schema = registry.Schema(reflect.TypeFor[sendBody](), true, "SendBody")
 	op.Responses["200"].Content = op.Responses["201"].Content
@@ -80,17 +74,19 @@ func (a *API) registerMessages(api huma.API) {
 	failure := api.OpenAPI().Paths["/v1/sessions"].Post.Responses["default"]
 	op.Responses["default"] = failure
 
-	huma.Register(api, a.secured(api, huma.Operation{
-		OperationID: "message-history", Method: http.MethodGet, Path: "/v1/conversations/{id}/messages", Tags: []string{"messages"},
-		Summary: "A page of the conversation's log, in rising order",
-		Responses: map[string]*huma.Response{"200": {
-			Description: "Entries and head, one snapshot.",
-			Content:     map[string]*huma.MediaType{"application/json": {Schema: registry.Schema(pageType, true, "Page")}},
-		}, "default": failure},
-	}), func(ctx context.Context, in *historyInput) (*rawOutput, error) {
+	register(a, api, endpoint{
+		ID: "message-history", Method: http.MethodGet, Path: "/v1/conversations/{id}/messages", Tag: "messages",
+		Summary: "A page of the conversation's log, in rising order", Scope: auth.ScopeMessagesRead,
+		Adapt: func(op *huma.Operation) {
+			op.Responses = map[string]*huma.Response{"200": {
+				Description: "Entries and head, one snapshot.",
+				Content:     map[string]*huma.MediaType{"application/json": {Schema: registry.Schema(pageType, true, "Page")}},
+			}, "default": failure}
+		},
+	}, func(ctx context.Context, in *historyInput) (*rawOutput, error) {
 		body, err := a.history(ctx, in)
 		if err != nil {
-			return nil, a.problem(ctx, "message-history", err)
+			return nil, err
 		}
 		return &rawOutput{ContentType: "application/json", Body: body}, nil
 	})

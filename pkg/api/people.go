@@ -3,11 +3,13 @@ package api
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/pipit-im/pipit/pkg/access"
+	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/directory"
 	"github.com/pipit-im/pipit/pkg/im"
 )
@@ -18,7 +20,6 @@ func personOf(u *im.User) Person {
 
 type peopleOutput struct{ Body People }
 type personOutput struct{ Body Person }
-type tenantOutput struct{ Body Tenant }
 
 // ListInput is described at TenantPath.
 type ListInput struct {
@@ -26,96 +27,139 @@ type ListInput struct {
 	Limit  int    `query:"limit" minimum:"1" default:"100" doc:"At most this many, up to 500."`
 }
 
-// registerPeople adds what owners and admins do with users and their tenant.
+// UserIDPath is described at TenantPath.
+type UserIDPath struct {
+	ID string `path:"id" maxLength:"200"`
+}
+
+// registerPeople adds what owners and admins do with users.
 func (a *API) registerPeople(api huma.API) {
-	huma.Register(api, a.secured(api, huma.Operation{
-		OperationID: "get-tenant", Method: http.MethodGet, Path: "/v1/tenant", Tags: []string{"tenant"},
-		Summary: "The caller's organisation",
-	}), func(ctx context.Context, _ *struct{}) (*tenantOutput, error) {
-		t, ok := a.Directory.Tenant(actor(ctx).Tenant)
-		if !ok {
-			return nil, a.problem(ctx, "get-tenant", im.E(im.NotFound, "This organisation does not exist any more."))
-		}
-		return &tenantOutput{Body: Tenant{ID: string(t.ID), Name: t.Name}}, nil
-	})
-
-	huma.Register(api, a.secured(api, huma.Operation{
-		OperationID: "update-tenant", Method: http.MethodPatch, Path: "/v1/tenant", Tags: []string{"tenant"},
-		Summary: "Rename the organisation (owners and admins)",
-	}), func(ctx context.Context, in *struct{ Body TenantChange }) (*tenantOutput, error) {
-		t, err := a.renameTenant(ctx, actor(ctx), in.Body)
-		if err != nil {
-			return nil, a.problem(ctx, "update-tenant", err)
-		}
-		return &tenantOutput{Body: Tenant{ID: string(t.ID), Name: t.Name}}, nil
-	})
-
-	huma.Register(api, a.secured(api, huma.Operation{
-		OperationID: "list-users", Method: http.MethodGet, Path: "/v1/users", Tags: []string{"users"},
-		Summary: "All users of the organisation (owners and admins)",
-	}), func(ctx context.Context, in *ListInput) (*peopleOutput, error) {
+	register(a, api, endpoint{
+		ID: "list-users", Method: http.MethodGet, Path: "/v1/users", Tag: "users",
+		Summary: "All users of the organisation (owners and admins)", Scope: auth.ScopeUsersRead,
+	}, func(ctx context.Context, in *ListInput) (*peopleOutput, error) {
 		if err := access.Administer(actor(ctx), 0, access.ListUsers); err != nil {
-			return nil, a.problem(ctx, "list-users", err)
+			return nil, err
 		}
 		return &peopleOutput{Body: a.people(actor(ctx).Tenant, in)}, nil
 	})
 
-	huma.Register(api, a.secured(api, huma.Operation{
-		OperationID: "add-user", Method: http.MethodPost, Path: "/v1/users", Tags: []string{"users"},
-		Summary: "Add a user (owners and admins)", DefaultStatus: http.StatusCreated,
-	}), func(ctx context.Context, in *struct{ Body NewPerson }) (*personOutput, error) {
+	register(a, api, endpoint{
+		ID: "add-user", Method: http.MethodPost, Path: "/v1/users", Tag: "users",
+		Summary: "Add a user (owners and admins)", Status: http.StatusCreated, Scope: auth.ScopeUsersWrite, Audit: "user.create", Once: replay,
+	}, func(ctx context.Context, in *struct{ Body NewPerson }) (*personOutput, error) {
 		role, _ := im.ParseRole(in.Body.Role)
-		err := access.Administer(actor(ctx), role, access.AddUser)
-		if err == nil {
-			var u im.User
-			if u, err = a.addPerson(ctx, actor(ctx).Tenant, in.Body); err == nil {
-				return &personOutput{Body: personOf(&u)}, nil
-			}
+		if err := access.Administer(actor(ctx), role, access.AddUser); err != nil {
+			return nil, err
 		}
-		return nil, a.problem(ctx, "add-user", err)
+		u, err := a.addPerson(ctx, actor(ctx).Tenant, in.Body)
+		return &personOutput{Body: personOf(&u)}, err
 	})
 
-	huma.Register(api, a.secured(api, huma.Operation{
-		OperationID: "update-user", Method: http.MethodPatch, Path: "/v1/users/{id}", Tags: []string{"users"},
-		Summary: "Change a user's name or role, disable or enable (owners and admins)",
-	}), func(ctx context.Context, in *struct {
-		ID   string `path:"id" maxLength:"200"`
+	register(a, api, endpoint{
+		ID: "get-user", Method: http.MethodGet, Path: "/v1/users/{id}", Tag: "users",
+		Summary: "One user, and how the account is secured (owners and admins)", Scope: auth.ScopeUsersRead,
+	}, func(ctx context.Context, in *UserIDPath) (*body[PersonDetail], error) {
+		u, err := a.seen(actor(ctx), in.ID)
+		if err != nil {
+			return nil, err
+		}
+		s, err := a.security(ctx, u)
+		requestOf(ctx).http.SetHeader("ETag", etag(personOf(u)))
+		return &body[PersonDetail]{PersonDetail{Person: personOf(u), Security: s}}, err
+	})
+
+	register(a, api, endpoint{
+		ID: "update-user", Method: http.MethodPatch, Path: "/v1/users/{id}", Tag: "users",
+		Summary: "Change a user's name or role, disable or enable (owners and admins)", Scope: auth.ScopeUsersWrite, Audit: "user.update", Tagged: true,
+	}, func(ctx context.Context, in *struct {
+		UserIDPath
 		Body PersonChange
 	}) (*personOutput, error) {
-		u, err := a.administered(actor(ctx), in.ID, access.UpdateUser)
+		u, err := a.administered(ctx, in.ID, access.UpdateUser)
 		if err == nil && in.Body.Role != nil {
 			role, _ := im.ParseRole(*in.Body.Role)
 			err = access.Administer(actor(ctx), role, access.UpdateUser)
 		}
 		if err == nil {
-			if u, err = a.changePerson(ctx, u, in.Body); err == nil {
-				return &personOutput{Body: personOf(u)}, nil
-			}
-		}
-		return nil, a.problem(ctx, "update-user", err)
-	})
-
-	huma.Register(api, a.secured(api, huma.Operation{
-		OperationID: "set-password", Method: http.MethodPut, Path: "/v1/users/{id}/password", Tags: []string{"users"},
-		Summary: "Set a user's password; all of the user's sign-ins end (owners and admins)", DefaultStatus: http.StatusNoContent,
-	}), func(ctx context.Context, in *struct {
-		ID   string `path:"id" maxLength:"200"`
-		Body NewPassword
-	}) (*struct{}, error) {
-		u, err := a.administered(actor(ctx), in.ID, access.SetPassword)
-		if err == nil {
-			err = a.Auth.SetPassword(ctx, u.Tenant, u.ID, in.Body.Password)
+			err = matches(ctx, personOf(u))
 		}
 		if err != nil {
-			return nil, a.problem(ctx, "set-password", err)
+			return nil, err
 		}
-		return nil, nil
+		if u, err = a.changePerson(ctx, u, in.Body); err != nil {
+			return nil, err
+		}
+		return &personOutput{Body: personOf(u)}, nil
+	})
+
+	register(a, api, endpoint{
+		ID: "set-password", Method: http.MethodPut, Path: "/v1/users/{id}/password", Tag: "users",
+		Summary: "Set a user's password; all of the user's sign-ins end (owners and admins)", Status: http.StatusNoContent,
+		Scope: auth.ScopeUsersWrite, Audit: "password.set",
+	}, func(ctx context.Context, in *struct {
+		UserIDPath
+		Body NewPassword
+	}) (*struct{}, error) {
+		u, err := a.administered(ctx, in.ID, access.SetPassword)
+		if err != nil {
+			return nil, err
+		}
+		return nil, a.setPassword(ctx, u, in.Body)
+	})
+
+	register(a, api, endpoint{
+		ID: "list-user-sessions", Method: http.MethodGet, Path: "/v1/users/{id}/sessions", Tag: "users",
+		Summary: "A user's sign-ins (owners and admins)", Scope: auth.ScopeUsersRead,
+	}, func(ctx context.Context, in *UserIDPath) (*body[SessionList], error) {
+		u, err := a.seen(actor(ctx), in.ID)
+		if err != nil {
+			return nil, err
+		}
+		return a.sessions(ctx, u.ID)
+	})
+
+	register(a, api, endpoint{
+		ID: "delete-user-sessions", Method: http.MethodDelete, Path: "/v1/users/{id}/sessions", Tag: "users",
+		Summary: "Sign a user out everywhere (owners and admins)", Status: http.StatusNoContent, Scope: auth.ScopeUsersWrite, Audit: "session.delete_all",
+	}, func(ctx context.Context, in *UserIDPath) (*struct{}, error) {
+		u, err := a.administered(ctx, in.ID, access.SetPassword)
+		if err != nil {
+			return nil, err
+		}
+		return nil, a.Auth.RevokeUser(ctx, u.Tenant, u.ID)
+	})
+
+	register(a, api, endpoint{
+		ID: "reset-second-factor", Method: http.MethodDelete, Path: "/v1/users/{id}/second-factor", Tag: "users",
+		Summary: "Take TOTP and passkeys away from who lost the device; all of the user's sign-ins end (owners and admins)",
+		Status:  http.StatusNoContent, Scope: auth.ScopeUsersWrite, Audit: "totp.reset",
+	}, func(ctx context.Context, in *UserIDPath) (*struct{}, error) {
+		u, err := a.administered(ctx, in.ID, access.SetPassword)
+		if err != nil {
+			return nil, err
+		}
+		return nil, a.resetSecondFactor(ctx, u)
 	})
 }
 
-// administered returns the user that who may do action to. Whom the caller may
-// not administer answers as such only to those who may list users.
-func (a *API) administered(who im.Actor, id string, action access.AdminAction) (*im.User, error) {
+func (a *API) resetSecondFactor(ctx context.Context, u *im.User) error {
+	if err := a.Auth.ResetSecondFactor(ctx, u.Tenant, u.ID, true); err != nil {
+		return err
+	}
+	return a.Auth.RevokeUser(ctx, u.Tenant, u.ID)
+}
+
+func (a *API) setPassword(ctx context.Context, u *im.User, in NewPassword) error {
+	if in.Temporary {
+		note(ctx, "temporary", "true")
+		return a.Auth.SetTemporaryPassword(ctx, u.Tenant, u.ID, in.Password)
+	}
+	return a.Auth.SetPassword(ctx, u.Tenant, u.ID, in.Password)
+}
+
+// seen returns a user of the caller's tenant to who may list users.
+func (a *API) seen(who im.Actor, id string) (*im.User, error) {
 	if err := access.Administer(who, 0, access.ListUsers); err != nil {
 		return nil, err
 	}
@@ -123,23 +167,20 @@ func (a *API) administered(who im.Actor, id string, action access.AdminAction) (
 	if !ok {
 		return nil, im.E(im.NotFound, "There is no such user.")
 	}
-	return u, access.Administer(who, u.Role, action)
+	return u, nil
 }
 
-func (a *API) renameTenant(ctx context.Context, who im.Actor, in TenantChange) (im.Tenant, error) {
-	if err := access.Administer(who, 0, access.UpdateTenant); err != nil {
-		return im.Tenant{}, err
+// administered returns the user that the caller may do action to. Whom the caller
+// may not administer answers as such only to those who may list users.
+func (a *API) administered(ctx context.Context, id string, action access.AdminAction) (*im.User, error) {
+	who := actor(ctx)
+	about(ctx, "user/"+id, "")
+	u, err := a.seen(who, id)
+	if err != nil {
+		return nil, err
 	}
-	if in.Name != nil {
-		if err := a.Directory.RenameTenant(ctx, who.Tenant, *in.Name); err != nil {
-			return im.Tenant{}, err
-		}
-	}
-	t, ok := a.Directory.Tenant(who.Tenant)
-	if !ok {
-		return t, im.E(im.NotFound, "This organisation does not exist any more.")
-	}
-	return t, nil
+	about(ctx, "user/"+string(u.ID), u.Username)
+	return u, access.Administer(who, u.Role, action)
 }
 
 func (a *API) people(t im.TenantID, in *ListInput) People {
@@ -153,24 +194,41 @@ func (a *API) people(t im.TenantID, in *ListInput) People {
 
 func (a *API) addPerson(ctx context.Context, t im.TenantID, in NewPerson) (im.User, error) {
 	if in.Password != "" {
-		if err := a.Auth.CheckPassword(in.Username, in.Password); err != nil {
+		if err := a.Auth.CheckPassword(t, in.Username, in.Password); err != nil {
 			return im.User{}, err
 		}
 	}
 	role, ok := im.ParseRole(in.Role)
 	if !ok {
-		return im.User{}, im.E(im.Invalid, "The role must be one of %s.", strings.Join(im.Roles(), ", ")).OnField("role")
+		return im.User{}, badRole()
 	}
 	u, err := a.Directory.AddUser(ctx, t, directory.NewUser{Username: in.Username, Name: in.Name, Role: role})
-	if err != nil || in.Password == "" {
+	if err != nil {
 		return u, err
 	}
-	return u, a.Auth.SetPassword(ctx, t, u.ID, in.Password)
+	about(ctx, "user/"+string(u.ID), u.Username)
+	note(ctx, "role", in.Role)
+	if in.Password == "" {
+		return u, nil
+	}
+	return u, a.setPassword(ctx, &u, NewPassword{Password: in.Password, Temporary: in.Temporary})
+}
+
+func badRole() error {
+	return im.E(im.Invalid, "The role must be one of %s.", strings.Join(im.Roles(), ", ")).OnField("role")
 }
 
 func (a *API) changePerson(ctx context.Context, u *im.User, in PersonChange) (*im.User, error) {
+	about(ctx, "user/"+string(u.ID), u.Username)
 	change := directory.UserChange{Name: in.Name}
+	if in.Name != nil {
+		note(ctx, "changed", "name")
+	}
+	if in.Disabled != nil {
+		note(ctx, "disabled", strconv.FormatBool(*in.Disabled))
+	}
 	if in.Role != nil {
+		note(ctx, "role", *in.Role)
 		role, _ := im.ParseRole(*in.Role)
 		change.Role = &role
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/im"
 )
 
@@ -27,6 +28,9 @@ type Problem struct {
 	RetryAfterMS int64  `json:"retry_after_ms,omitempty" doc:"When to try again, in milliseconds."`
 	Reason       string `json:"reason,omitempty" doc:"A word for programs about why, such as quiet_hours; most errors have none."`
 	Ref          string `json:"ref,omitempty" doc:"The same reference is in the server's log."`
+	// Challenge is the next step of a sign-in (PROTOCOL 9.2).
+	Challenge string      `json:"challenge,omitempty" enum:"totp,totp_setup,new_password" doc:"The password was right; the same request again with this answered."`
+	TOTPSetup *TOTPSecret `json:"totp_setup,omitempty" doc:"With challenge totp_setup: what to put into the authenticator app."`
 }
 
 // Error returns the text for people.
@@ -94,6 +98,13 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 		Type: "about:blank", Title: http.StatusText(status), Status: status,
 		Detail: e.Message, Kind: e.Kind.String(), Field: e.Field, Limit: e.Limit,
 		RetryAfterMS: e.RetryAfter.Milliseconds(), Reason: string(e.Reason),
+	}
+	var c *auth.Challenge
+	if errors.As(err, &c) {
+		p.Challenge = c.Next
+		if c.Setup != nil {
+			p.TOTPSetup = ptr(TOTPSecret(*c.Setup))
+		}
 	}
 	if e.Kind == im.Internal {
 		p.Ref = a.newRef()

@@ -3,10 +3,11 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/netip"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/pipit-im/pipit/pkg/audit"
 	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/im"
 )
@@ -15,102 +16,56 @@ func userOf(u *im.User) User {
 	return User{ID: string(u.ID), Username: u.Username, Name: u.Name, Role: u.Role.String()}
 }
 
+// peer is where a request comes from, for throttling.
+func peer(ctx context.Context) netip.Addr { return remoteAddr(requestOf(ctx).http.RemoteAddr()) }
+
+// AsCookie is embedded by the bodies of sign-ins that pages of this server send.
+type AsCookie struct {
+	Cookie bool `json:"cookie,omitempty" doc:"For pages of this server: the token goes into a cookie that scripts can't read, and not into the answer."`
+	Keep   bool `json:"keep,omitempty" doc:"With cookie: it outlives the browser, for a device that is one person's."`
+}
+
 type signInInput struct {
-	request *http.Request
-	Body    struct {
-		_        struct{} `additionalProperties:"true"`
-		Tenant   string   `json:"tenant,omitempty" maxLength:"200" doc:"The tenant's id; the only one of the box may be left out."`
-		Username string   `json:"username" maxLength:"200"`
-		Password string   `json:"password" maxLength:"4096"`
-		Device   string   `json:"device,omitempty" maxLength:"200" doc:"What the caller calls this device, shown in the list of sign-ins."`
-		Cookie   bool     `json:"cookie,omitempty" doc:"For pages of this server: the token goes into a cookie that scripts can't read, and not into the answer."`
-		Keep     bool     `json:"keep,omitempty" doc:"With cookie: it outlives the browser, for a device that is one person's."`
+	Body struct {
+		AsCookie
+		_           struct{} `additionalProperties:"true"`
+		Tenant      string   `json:"tenant,omitempty" maxLength:"200" doc:"The tenant's id; may be left out if the address names it (/t/NAME, or its host name), or the box has only one."`
+		Username    string   `json:"username" maxLength:"200"`
+		Password    string   `json:"password" maxLength:"4096"`
+		Device      string   `json:"device,omitempty" maxLength:"200" doc:"What the caller calls this device, shown in the list of sign-ins."`
+		TOTP        string   `json:"totp,omitempty" maxLength:"100" doc:"The answer to challenge totp or totp_setup: a code of the authenticator app, or a recovery code."`
+		NewPassword string   `json:"new_password,omitempty" maxLength:"4096" doc:"The answer to challenge new_password."`
 	}
 }
 
-// Resolve keeps the request, for throttling by address and for cookies.
-func (in *signInInput) Resolve(ctx huma.Context) []error {
-	in.request, _ = humago.Unwrap(ctx)
-	return nil
-}
-
-// signOutInput is the request alone.
-type signOutInput struct{ request *http.Request }
-
-// Resolve keeps the request, for its cookies.
-func (in *signOutInput) Resolve(ctx huma.Context) []error {
-	in.request, _ = humago.Unwrap(ctx)
-	return nil
-}
-
-type signOutOutput struct {
-	SetCookie []*http.Cookie `header:"Set-Cookie"`
-}
-
-type signInOutput struct {
+type grantOutput struct {
 	CacheControl string         `header:"Cache-Control"`
 	SetCookie    []*http.Cookie `header:"Set-Cookie"`
-	Body         struct {
-		Token   string `json:"token,omitempty" doc:"Goes into Authorization: Bearer, and into session.hello. Absent with cookie."`
-		Expires int64  `json:"expires" doc:"UTC milliseconds; an estimate while the box's clock is not trusted."`
-		User    User   `json:"user"`
-		Tenant  Tenant `json:"tenant"`
-	}
+	Body         Grant
 }
 
-// registerSessions adds sign-in and sign-out (PROTOCOL 9.2).
-func (a *API) registerSessions(api huma.API) {
-	huma.Register(api, huma.Operation{
-		OperationID: "sign-in", Method: http.MethodPost, Path: "/v1/sessions", Tags: []string{"sessions"},
-		Summary: "Sign in with a user name and a password", DefaultStatus: http.StatusCreated, MaxBodyBytes: 16 << 10,
-	}, func(ctx context.Context, in *signInInput) (*signInOutput, error) {
-		if in.Body.Cookie {
-			if err := auth.OwnPage(in.request); err != nil {
-				return nil, a.problem(ctx, "sign-in", err)
-			}
-		}
-		tenant := im.TenantID(in.Body.Tenant)
-		if tenant == "" {
-			only, ok := a.Directory.OnlyTenant()
-			if !ok {
-				return nil, a.problem(ctx, "sign-in", im.E(im.Invalid, "Say which organisation: this server has more than one, or none yet.").OnField("tenant"))
-			}
-			tenant = only
-		}
-		token, expires, user, err := a.Auth.SignIn(ctx, auth.SignInRequest{
-			Tenant: tenant, Username: in.Body.Username, Password: in.Body.Password,
-			Device: in.Body.Device, Addr: remoteAddr(in.request.RemoteAddr),
-		})
-		if err != nil {
-			return nil, a.problem(ctx, "sign-in", err)
-		}
-		t, _ := a.Directory.Tenant(tenant)
-		out := &signInOutput{CacheControl: "no-store"}
-		out.Body.Expires = int64(expires)
-		if in.Body.Cookie {
-			// The token is always a new one: nobody can have planted it beforehand.
-			a.endReplaced(ctx, in.request)
-			out.SetCookie = []*http.Cookie{auth.SignInCookie(in.request, token, a.Auth.Lifetime(), in.Body.Keep)}
-		} else {
-			out.Body.Token = token
-		}
-		out.Body.User, out.Body.Tenant = userOf(&user), Tenant{ID: string(t.ID), Name: t.Name}
-		return out, nil
-	})
+// fromHere refuses a sign-in that is to set a cookie and comes from elsewhere
+// (PROTOCOL 9.5). It is asked before anything is judged.
+func fromHere(ctx context.Context, as AsCookie) error {
+	if !as.Cookie {
+		return nil
+	}
+	return auth.OwnPage(requestFrom(requestOf(ctx).http))
+}
 
-	huma.Register(api, a.secured(api, huma.Operation{
-		OperationID: "sign-out", Method: http.MethodDelete, Path: "/v1/sessions/current", Tags: []string{"sessions"},
-		Summary: "Sign out: the token ends, and its open sockets close with 4101", DefaultStatus: http.StatusNoContent,
-	}), func(ctx context.Context, in *signOutInput) (*signOutOutput, error) {
-		if err := a.Auth.Revoke(ctx, actor(ctx).Tenant, actor(ctx).User, actor(ctx).SignIn); err != nil {
-			return nil, a.problem(ctx, "sign-out", err)
-		}
-		out := &signOutOutput{}
-		if auth.RequestToken(in.request) != "" {
-			out.SetCookie = auth.ForgetCookies(in.request)
-		}
-		return out, nil
-	})
+// granted is the answer to a sign-in of any way.
+func (a *API) granted(ctx context.Context, g *auth.Granted, as AsCookie) *grantOutput {
+	t, _ := a.Directory.Tenant(g.User.Tenant)
+	out := &grantOutput{CacheControl: "no-store", Body: Grant{
+		Token: g.Token, Expires: int64(g.Expires), User: userOf(&g.User), Tenant: tenantOf(t), RecoveryCodes: g.Recovery,
+	}}
+	if as.Cookie {
+		r := requestFrom(requestOf(ctx).http)
+		// The token is always a new one: nobody can have planted it beforehand.
+		a.endReplaced(ctx, r)
+		out.Body.Token, out.SetCookie = "", []*http.Cookie{auth.SignInCookie(r, g.Token, a.Auth.Lifetime(), as.Keep)}
+	}
+	return out
 }
 
 // endReplaced ends the sign-in of the cookie that a new one takes the place of: in
@@ -127,10 +82,108 @@ func (a *API) endReplaced(ctx context.Context, r *http.Request) {
 	}
 }
 
-// secured marks an operation as needing a token.
-func (a *API) secured(api huma.API, op huma.Operation) huma.Operation {
-	op.Security = []map[string][]string{{"token": {}}, {"cookie": {}}}
-	op.Middlewares = huma.Middlewares{a.signedIn(api)}
-	op.MaxBodyBytes = maxBodyBytes
-	return op
+type signOutOutput struct {
+	SetCookie []*http.Cookie `header:"Set-Cookie"`
+}
+
+// auditSignIn says in the audit log who signed in, or whom somebody tried to be:
+// never the name that was typed, which may be a password in the wrong field.
+func (a *API) auditSignIn(ctx context.Context, t im.TenantID, u *im.User, err error) {
+	aboutTenant(ctx, t)
+	if u == nil {
+		return
+	}
+	about(ctx, "user/"+string(u.ID), u.Username)
+	if err == nil {
+		requestOf(ctx).event.Actor = audit.Actor{Kind: audit.ByUser, ID: string(u.ID), Name: u.Username}
+	}
+}
+
+// registerSessions adds sign-in, sign-out and the list of one's own sign-ins
+// (PROTOCOL 9.2).
+func (a *API) registerSessions(api huma.API) {
+	register(a, api, endpoint{
+		ID: "sign-in", Method: http.MethodPost, Path: "/v1/sessions", Tag: "sessions", Caller: anybody,
+		Summary: "Sign in with a user name and a password", Status: http.StatusCreated, MaxBody: 16 << 10, Audit: "session.create",
+	}, func(ctx context.Context, in *signInInput) (*grantOutput, error) {
+		if err := fromHere(ctx, in.Body.AsCookie); err != nil {
+			return nil, err
+		}
+		t, err := a.tenantOf(ctx, in.Body.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		g, err := a.Auth.SignIn(ctx, auth.SignInRequest{
+			Tenant: t, Username: in.Body.Username, Password: in.Body.Password, TOTP: in.Body.TOTP, NewPassword: in.Body.NewPassword,
+			Device: in.Body.Device, Addr: peer(ctx),
+		})
+		u, _ := a.Directory.ByUsername(t, in.Body.Username)
+		a.auditSignIn(ctx, t, u, err)
+		note(ctx, "with", "password")
+		if err != nil {
+			return nil, err
+		}
+		return a.granted(ctx, &g, in.Body.AsCookie), nil
+	})
+
+	register(a, api, endpoint{
+		ID: "sign-out", Method: http.MethodDelete, Path: "/v1/sessions/current", Tag: "sessions",
+		Summary: "Sign out: the token ends, and its open sockets close with 4101", Status: http.StatusNoContent, Audit: "session.delete",
+	}, func(ctx context.Context, _ *struct{}) (*signOutOutput, error) {
+		out := &signOutOutput{}
+		if r := requestFrom(requestOf(ctx).http); auth.RequestToken(r) != "" {
+			out.SetCookie = auth.ForgetCookies(r)
+		}
+		return out, a.endSession(ctx, actor(ctx).User, actor(ctx).SignIn)
+	})
+
+	register(a, api, endpoint{
+		ID: "list-sessions", Method: http.MethodGet, Path: "/v1/sessions", Tag: "sessions",
+		Summary: "One's own sign-ins, newest first",
+	}, func(ctx context.Context, _ *struct{}) (*body[SessionList], error) {
+		return a.sessions(ctx, actor(ctx).User)
+	})
+
+	register(a, api, endpoint{
+		ID: "delete-session", Method: http.MethodDelete, Path: "/v1/sessions/{session}", Tag: "sessions",
+		Summary: "End one of one's own sign-ins", Status: http.StatusNoContent, Audit: "session.delete",
+	}, func(ctx context.Context, in *struct {
+		Session string `path:"session" maxLength:"200"`
+	}) (*struct{}, error) {
+		return nil, a.endSession(ctx, actor(ctx).User, im.SignInID(in.Session))
+	})
+
+	register(a, api, endpoint{
+		ID: "delete-sessions", Method: http.MethodDelete, Path: "/v1/sessions", Tag: "sessions",
+		Summary: "Sign out everywhere", Status: http.StatusNoContent, Audit: "session.delete_all",
+	}, func(ctx context.Context, in *struct {
+		Keep bool `query:"keep_current" doc:"All but this one."`
+	}) (*struct{}, error) {
+		who := actor(ctx)
+		about(ctx, "user/"+string(who.User), "")
+		if in.Keep {
+			return nil, a.Auth.RevokeOthers(ctx, who.Tenant, who.User, who.SignIn)
+		}
+		return nil, a.Auth.RevokeUser(ctx, who.Tenant, who.User)
+	})
+}
+
+func (a *API) endSession(ctx context.Context, u im.UserID, id im.SignInID) error {
+	about(ctx, "user/"+string(u), "")
+	note(ctx, "session", string(id))
+	return a.Auth.Revoke(ctx, actor(ctx).Tenant, u, id)
+}
+
+func (a *API) sessions(ctx context.Context, u im.UserID) (*body[SessionList], error) {
+	who := actor(ctx)
+	list, err := a.Auth.SignIns(ctx, who.Tenant, u)
+	if err != nil {
+		return nil, err
+	}
+	out := &body[SessionList]{SessionList{Sessions: make([]SessionInfo, 0, len(list))}}
+	for _, s := range list {
+		out.Body.Sessions = append(out.Body.Sessions, SessionInfo{ID: string(s.ID), Device: s.Device, Created: int64(s.Created),
+			Expires: int64(s.Expires), Current: s.ID == who.SignIn})
+	}
+	return out, nil
 }

@@ -24,4 +24,35 @@ type (
 	DamageInfo   = apiclient.DamageInfo
 	TenantList   = apiclient.TenantList
 	BulkAnswer   = apiclient.BulkAnswer
+
+	Grant            = apiclient.Grant
+	SessionInfo      = apiclient.SessionInfo
+	SessionList      = apiclient.SessionList
+	Security         = apiclient.Security
+	PasskeyInfo      = apiclient.PasskeyInfo
+	PasskeyOptions   = apiclient.PasskeyOptions
+	PasskeyResult    = apiclient.PasskeyResult
+	Me               = apiclient.Me
+	OwnPassword      = apiclient.OwnPassword
+	Reauthentication = apiclient.Reauthentication
+	TOTPSecret       = apiclient.TOTPSecret
+	RecoveryCodes    = apiclient.RecoveryCodes
+	PersonDetail     = apiclient.PersonDetail
+	Invitation       = apiclient.Invitation
+	InvitationList   = apiclient.InvitationList
+	NewInvitation    = apiclient.NewInvitation
+	MadeInvitation   = apiclient.MadeInvitation
+	InvitationView   = apiclient.InvitationView
+	AcceptInvitation = apiclient.AcceptInvitation
+	APIToken         = apiclient.APIToken
+	APITokenList     = apiclient.APITokenList
+	NewAPIToken      = apiclient.NewAPIToken
+	MadeAPIToken     = apiclient.MadeAPIToken
+	AuditPage        = apiclient.AuditPage
+	AuditEvent       = apiclient.AuditEvent
+	AuditActor       = apiclient.AuditActor
+	TenantSettings   = apiclient.TenantSettings
+	SettingsChange   = apiclient.SettingsChange
+	Quota            = apiclient.Quota
+	Usage            = apiclient.Usage
 )

@@ -16,9 +16,11 @@ import (
 
 	"github.com/pipit-im/pipit/pkg/api"
 	"github.com/pipit-im/pipit/pkg/api/apiclient"
+	"github.com/pipit-im/pipit/pkg/audit"
 	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/config"
 	"github.com/pipit-im/pipit/pkg/health"
+	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/metrics"
 	"github.com/pipit-im/pipit/pkg/store"
 	"github.com/pipit-im/pipit/pkg/sysd"
@@ -87,9 +89,10 @@ func (a *App) look() {
 	if left, ok := a.certs.left(time.Now()); ok {
 		b.Update(health.CertificateExpiring, left < certWarning, "it ends "+time.Now().Add(left).Format("2006-01-02"))
 	}
-	a.memoryNow.Store(a.memory.Follow())
-	used := rss()
-	b.Update(health.MemoryShort, used > a.memory.Most, fmt.Sprintf("%d MiB used, %d MiB is the limit", used>>20, a.memory.Most>>20))
+	if limit := a.memory.Bytes; limit > 0 {
+		used := rss()
+		b.Update(health.MemoryShort, used > limit, fmt.Sprintf("%d MiB used, %d MiB is the limit", used>>20, limit>>20))
+	}
 }
 
 // status is what `pipit status` shows.
@@ -104,7 +107,7 @@ func (a *App) status() api.ServerInfo {
 		Epoch: string(a.store.Epoch()), Tenants: tenants,
 		Connections: int(net.Open), Sessions: a.hub.Stats().Sessions,
 		Messages: s.Entries, Commits: s.Batches,
-		RSSBytes: rss(), MemoryLimit: a.memoryNow.Load(),
+		RSSBytes: rss(), MemoryLimit: a.memory.Bytes,
 		Descriptors: apiclient.DescriptorInfo{Open: openDescriptors(), Limit: int(min(a.fdMax, 1<<31-1))},
 		Store: apiclient.StoreInfo{State: s.State.String(), Reason: s.Reason, Bytes: s.LSMBytes + s.ValueLogBytes,
 			FreeBytes: s.FreeBytes, LowWaterBytes: s.LowWaterBytes, ReserveBytes: s.ReserveBytes, Damaged: s.Damaged},
@@ -202,8 +205,10 @@ func authLimits(c *config.Config) auth.Limits {
 		FailuresPerHourPerAccount: c.Limits.SigninsPerHourPerAccount, Hashes: c.Limits.PasswordHashes}
 }
 
-// expireSignIns ends the sign-ins that have outlived their time, once an hour.
-func (a *App) expireSignIns(ctx context.Context) {
+// tidyUp ends, once an hour, what has outlived its time: sign-ins, invitations,
+// remembered keys of requests, audit events, and tenants whose grace is over. All
+// of it is judged by running time. What fails is tried again in an hour.
+func (a *App) tidyUp(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
@@ -211,11 +216,31 @@ func (a *App) expireSignIns(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if n, err := a.auth.Expire(ctx); err != nil {
-				a.log.Warn("sign-ins not expired", "error", err)
-			} else if n > 0 {
-				a.log.Info("sign-ins expired", "count", n)
-			}
+			a.tidyOnce(ctx)
+		}
+	}
+}
+
+func (a *App) tidyOnce(ctx context.Context) {
+	if n, err := a.auth.Expire(ctx); err != nil {
+		a.log.Warn("sign-ins not expired", "error", err)
+	} else if n > 0 {
+		a.log.Info("sign-ins expired", "count", n)
+	}
+	gone, err := a.dir.EraseDue(ctx)
+	if err != nil {
+		a.log.Error("deleted tenants not erased", "error", err)
+	}
+	for _, t := range gone {
+		_ = a.audit.Add(ctx, audit.Box, audit.Event{Action: "tenant.erase", Object: "tenant/" + string(t.ID), Name: t.Name}) // logged there
+	}
+	tenants := append(a.dir.Tenants(), im.Tenant{ID: audit.Box})
+	for _, t := range tenants {
+		if _, err := a.audit.Prune(ctx, t.ID, a.dir.Settings(t.ID).AuditKeep()); err != nil {
+			a.log.Warn("audit log not pruned", "tenant", string(t.ID), "error", err)
+		}
+		if err := a.api.Tidy(ctx, t.ID); err != nil {
+			a.log.Warn("keys of requests not forgotten", "tenant", string(t.ID), "error", err)
 		}
 	}
 }

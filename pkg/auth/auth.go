@@ -96,13 +96,17 @@ type Hashing struct {
 	Measure func(memoryKiB, iterations uint32) time.Duration
 }
 
-// Options are what an Auth is made of. Tokens, Credentials, Box, Users and Limits
-// are required.
+// Options are what an Auth is made of. Tokens, Credentials, Records, Box, Users and
+// Limits are required.
 type Options struct {
 	Tokens      store.Tokens
 	Credentials store.People
+	Records     store.Records // API tokens, invitations, second factors
 	Box         store.Box
 	Users       Users
+	// WantTOTP says whose sign-in needs a second factor because the tenant wants
+	// it. Nil: nobody's; who has one is asked for it all the same.
+	WantTOTP func(*im.User) bool
 	// Ended is called after a sign-in was deleted and the cache forgot it. It must
 	// not block. Nil: nobody is told.
 	Ended    func([]Ended)
@@ -123,16 +127,19 @@ type Auth struct {
 	tokens   store.Tokens
 	people   store.People
 	box      store.Box
+	records  store.Records
 	users    Users
+	wantTOTP func(*im.User) bool
 	ended    func([]Ended)
 	lifetime time.Duration
 	rand     io.Reader
 	log      *slog.Logger
 
-	hasher   *hasher
-	throttle *throttle
-	cache    *cache
-	stats    counters
+	hasher     *hasher
+	throttle   *throttle
+	cache      *cache
+	ceremonies ceremonies
+	stats      counters
 }
 
 // counters are the parts of Stats that only rise.
@@ -169,7 +176,7 @@ type Stats struct {
 // parameters, which takes about half a second, and stores them. It fails when the
 // store can't be read; one that can't be written is measured again next time.
 func New(ctx context.Context, o Options) (*Auth, error) {
-	a := &Auth{tokens: o.Tokens, people: o.Credentials, box: o.Box, users: o.Users, ended: o.Ended,
+	a := &Auth{tokens: o.Tokens, people: o.Credentials, box: o.Box, records: o.Records, users: o.Users, wantTOTP: o.WantTOTP, ended: o.Ended,
 		lifetime: o.Lifetime, rand: o.Rand, log: o.Log}
 	if a.lifetime == 0 {
 		a.lifetime = DefaultLifetime

@@ -22,20 +22,35 @@ type SignInRequest struct {
 	Password string
 	Device   string     // what the client calls itself, for people; may be empty
 	Addr     netip.Addr // where it comes from, for throttling
+	// TOTP is a code of the authenticator app or a recovery code, NewPassword the
+	// one to replace a password that somebody else gave: answers to a Challenge.
+	TOTP        string
+	NewPassword string
 }
 
-// SignIn judges a password and makes a sign-in, whose token it returns with the
-// time at which it will end if the clock does not leap and the box is not
-// switched off. It takes as long as a hash, plus the wait for one. Errors:
+// Granted is a sign-in that was made.
+type Granted struct {
+	Token   string
+	Expires im.Millis // if the clock does not leap and the box is not switched off
+	User    im.User
+	// Recovery holds the recovery codes of a second factor that was set up with
+	// this sign-in; they are shown this once.
+	Recovery []string
+}
+
+// SignIn judges a password, and a second factor where there is one, and makes a
+// sign-in. It takes as long as a hash, plus the wait for one. Errors:
 //
+//   - *Challenge (im.Unauthenticated): the password is right, and something more
+//     is needed; the attempt counts for nothing.
 //   - im.Unauthenticated: tenant or user unknown, suspended or disabled, or the
 //     password is wrong: one answer, one cost (PROTOCOL 2.3).
 //   - im.RateLimited with RetryAfter: too many for this account, from this
 //     address, or waiting at all. The password was not judged.
 //   - im.Invalid, field device or password: longer than can be.
 //   - those of the store.
-func (a *Auth) SignIn(ctx context.Context, r SignInRequest) (token string, expires im.Millis, _ im.User, _ error) {
-	fail := func(err error) (string, im.Millis, im.User, error) { return "", 0, im.User{}, err }
+func (a *Auth) SignIn(ctx context.Context, r SignInRequest) (Granted, error) {
+	fail := func(err error) (Granted, error) { return Granted{}, err }
 	if err := checkDevice(r.Device); err != nil {
 		return fail(err)
 	}
@@ -43,7 +58,7 @@ func (a *Auth) SignIn(ctx context.Context, r SignInRequest) (token string, expir
 		return fail(im.E(im.Invalid, "A password has at most %d bytes.", im.MaxPasswordBytes).OnField("password"))
 	}
 	user := a.signInUser(r.Tenant, r.Username)
-	acc := account{tenant: r.Tenant, name: typedName(r.Username)}
+	acc := accountKey{tenant: r.Tenant, name: typedName(r.Username)}
 	if user != nil {
 		acc.name = string(user.ID)
 	}
@@ -54,7 +69,7 @@ func (a *Auth) SignIn(ctx context.Context, r SignInRequest) (token string, expir
 		} else {
 			a.stats.limitedByAccount.Add(1)
 		}
-		return fail(&im.Error{Kind: im.RateLimited, RetryAfter: retry, Message: "There were too many attempts to sign in. Please try again later."})
+		return fail(tooMany(retry))
 	}
 	done := unjudged
 	defer func() { a.throttle.settle(try, done) }()
@@ -69,6 +84,22 @@ func (a *Auth) SignIn(ctx context.Context, r SignInRequest) (token string, expir
 		a.logRefused(user)
 		return fail(wrongPassword())
 	}
+	ok, recovery, err := a.secondFactor(ctx, user, &r)
+	switch {
+	case err != nil: // a challenge, mostly: neither right nor wrong
+		return fail(err)
+	case !ok:
+		done = wrong
+		a.stats.wrong.Add(1)
+		a.logRefused(user)
+		return fail(wrongCode(a))
+	}
+	password := normal(r.Password)
+	if r.NewPassword != "" {
+		if password, phc, err = a.replacePassword(ctx, user, password, phc, r.NewPassword); err != nil {
+			return fail(err)
+		}
+	}
 	done = right
 	token, expires, id, hash, err := a.issue(ctx, user, r.Device)
 	if err != nil {
@@ -77,7 +108,7 @@ func (a *Auth) SignIn(ctx context.Context, r SignInRequest) (token string, expir
 	// Whoever changed the password, disabled the user or erased the tenant while the
 	// password was judged may have been through before this sign-in was stored: it
 	// must not outlive them. Looking after storing finds all of that.
-	if err := a.confirm(ctx, user, normal(r.Password), phc); err != nil {
+	if err := a.confirm(ctx, user, password, phc); err != nil {
 		if _, failed := a.end(ctx, user.Tenant, user.ID, func(s store.SignIn) bool { return s.Hash == hash }); failed != nil {
 			// Nobody has the token; it ends when it expires.
 			a.log.Info("sign-in not taken back", "tenant", string(user.Tenant), "user", string(user.ID), "error", failed)
@@ -86,7 +117,11 @@ func (a *Auth) SignIn(ctx context.Context, r SignInRequest) (token string, expir
 	}
 	a.stats.signIns.Add(1)
 	a.log.Info("signed in", "tenant", string(user.Tenant), "user", string(user.ID), "sign_in", string(id))
-	return token, expires, *user, nil
+	return Granted{Token: token, Expires: expires, User: *user, Recovery: recovery}, nil
+}
+
+func wrongCode(a *Auth) error {
+	return im.E(im.Unauthenticated, "%s", a.wrongCodeText()).OnField(ChallengeTOTP)
 }
 
 // signInUser returns who may sign in under that name, nil if nobody.
@@ -322,6 +357,12 @@ func (a *Auth) RevokeUser(ctx context.Context, t im.TenantID, u im.UserID) error
 	return err
 }
 
+// RevokeOthers ends all sign-ins of a user but one.
+func (a *Auth) RevokeOthers(ctx context.Context, t im.TenantID, u im.UserID, but im.SignInID) error {
+	_, err := a.end(ctx, t, u, func(s store.SignIn) bool { return s.ID != but })
+	return err
+}
+
 // RevokeTenant is described at RevokeUser.
 func (a *Auth) RevokeTenant(ctx context.Context, t im.TenantID) error {
 	_, err := a.end(ctx, t, "", func(store.SignIn) bool { return true })
@@ -342,6 +383,9 @@ func (a *Auth) Expire(ctx context.Context) (int, error) {
 		n, err := a.end(ctx, t.ID, "", func(s store.SignIn) bool { return age-s.CreatedAge >= s.Lifetime })
 		total += n
 		a.stats.expired.Add(uint64(n))
+		if err == nil {
+			_, err = a.dropInvitations(ctx, t.ID, func(v *Invitation) bool { return v.expired(age) })
+		}
 		if err != nil {
 			return total, err
 		}

@@ -33,12 +33,12 @@ type throttle struct {
 	limits   Limits
 	accounts []*lane
 	addrs    []*lane
-	known    map[account][]knownAddr
+	known    map[accountKey][]knownAddr
 }
 
-// account is who somebody claims to be: the user's id for one who exists, the
+// accountKey is who somebody claims to be: the user's id for one who exists, the
 // name that was typed, case ignored, for one who does not.
-type account struct {
+type accountKey struct {
 	tenant im.TenantID
 	name   string
 }
@@ -61,7 +61,7 @@ type lane struct {
 var epoch = time.Unix(0, 0)
 
 func newThrottle(l Limits, age func() time.Duration) *throttle {
-	t := &throttle{age: age, known: map[account][]knownAddr{}}
+	t := &throttle{age: age, known: map[accountKey][]knownAddr{}}
 	t.reset(l)
 	return t
 }
@@ -97,7 +97,7 @@ func (t *throttle) newAccountLane() *lane {
 
 // attempt is a password that was admitted to be judged.
 type attempt struct {
-	account account
+	account accountKey
 	addr    netip.Addr
 	lane    *lane
 }
@@ -105,18 +105,13 @@ type attempt struct {
 // admit lets a password be judged, or says after how long to try again and
 // whether the address is to blame. Every attempt that was admitted must be
 // settled.
-func (t *throttle) admit(acc account, addr netip.Addr) (_ attempt, retry time.Duration, byAddr bool) {
+func (t *throttle) admit(acc accountKey, addr netip.Addr) (_ attempt, retry time.Duration, byAddr bool) {
 	addr = network(addr)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := epoch.Add(t.age())
-	at := &t.addrs[maphash.Comparable(seed, addr)%addrSlots]
-	if *at == nil {
-		n := max(t.limits.ChecksPerMinutePerAddr, 1)
-		*at = &lane{bucket: rate.NewLimiter(rate.Limit(float64(n)/60), n)}
-	}
-	if !(*at).bucket.AllowN(now, 1) {
-		return attempt{}, (*at).wait(now), true
+	if retry := t.fromAddr(addr, now); retry > 0 {
+		return attempt{}, retry, true
 	}
 	l := t.lane(acc, addr)
 	if retry := l.wait(now); retry > 0 {
@@ -126,8 +121,30 @@ func (t *throttle) admit(acc account, addr netip.Addr) (_ attempt, retry time.Du
 	return attempt{account: acc, addr: addr, lane: l}, 0, false
 }
 
+// fromAddr counts one attempt against its address, or says after how long to try
+// again. Caller holds mu.
+func (t *throttle) fromAddr(addr netip.Addr, now time.Time) (retry time.Duration) {
+	at := &t.addrs[maphash.Comparable(seed, addr)%addrSlots]
+	if *at == nil {
+		n := max(t.limits.ChecksPerMinutePerAddr, 1)
+		*at = &lane{bucket: rate.NewLimiter(rate.Limit(float64(n)/60), n)}
+	}
+	if !(*at).bucket.AllowN(now, 1) {
+		return (*at).wait(now)
+	}
+	return 0
+}
+
+// admitAddr counts an attempt that is about no account yet (an invitation's code,
+// a passkey) against its address alone.
+func (t *throttle) admitAddr(addr netip.Addr) (retry time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.fromAddr(network(addr), epoch.Add(t.age()))
+}
+
 // lane returns the bucket that an attempt counts against. Caller holds mu.
-func (t *throttle) lane(acc account, addr netip.Addr) *lane {
+func (t *throttle) lane(acc accountKey, addr netip.Addr) *lane {
 	addrs := t.known[acc]
 	for i := range addrs {
 		k := &addrs[i]
@@ -182,7 +199,7 @@ func (t *throttle) settle(a attempt, o outcome) {
 
 // remember makes an address known to an account. Only who knows the password gets
 // here, so nobody else can push anything out. Caller holds mu.
-func (t *throttle) remember(acc account, addr netip.Addr) {
+func (t *throttle) remember(acc accountKey, addr netip.Addr) {
 	now := t.age()
 	addrs := t.known[acc]
 	oldest := 0

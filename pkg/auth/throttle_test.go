@@ -252,7 +252,7 @@ func TestThrottleIsBounded(t *testing.T) {
 	var age atomic.Int64
 	th := newThrottle(Limits{ChecksPerMinutePerAddr: 1, FailuresPerHourPerAccount: 20}, func() time.Duration { return time.Duration(age.Add(int64(time.Second))) })
 	for i := range 50_000 {
-		acc := account{tenant: oak, name: fmt.Sprint("user", i)}
+		acc := accountKey{tenant: oak, name: fmt.Sprint("user", i)}
 		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		try, retry, _ := th.admit(acc, addr)
 		if retry > 0 {
@@ -269,7 +269,7 @@ func TestThrottleIsBounded(t *testing.T) {
 	if len(th.known) != maxKnownAccounts || len(th.accounts) != accountSlots || len(th.addrs) != addrSlots {
 		t.Fatalf("%d known, %d accounts, %d addresses", len(th.known), len(th.accounts), len(th.addrs))
 	}
-	acc := account{tenant: oak, name: "last"}
+	acc := accountKey{tenant: oak, name: "last"}
 	for j := range 9 { // the one used longest ago gives way
 		th.remember(acc, netip.AddrFrom4([4]byte{byte(j), 1, 1, 1}))
 		th.remember(acc, netip.AddrFrom4([4]byte{0, 1, 1, 1}))

@@ -50,13 +50,16 @@ const (
 	closeSuspended = 4202
 )
 
-// Options are what a Directory is made of. People and Bus are required.
+// Options are what a Directory is made of. People, Records and Bus are required.
 type Options struct {
 	People store.People
-	// Records keeps policies, classes and what rosters say of users; nil: there
-	// are none.
+	// Records keeps policies, classes, settings and what rosters say of users;
+	// nil: there are none.
 	Records store.Records
 	Bus     bus.Bus
+	// Age is store.Box.Age, by which the grace of a deleted tenant is judged.
+	// Nil: no time passes.
+	Age func() time.Duration
 	// Now gives the time for Created; store.Box.Now is meant. Nil: time.Now.
 	Now func() time.Time
 	// Rand gives ids. It is read from several goroutines. Nil: crypto/rand.
@@ -70,6 +73,7 @@ type Directory struct {
 	records store.Records
 	bus     bus.Bus
 	now     func() time.Time
+	age     func() time.Duration
 	rand    io.Reader
 	log     *slog.Logger
 
@@ -89,13 +93,15 @@ type Directory struct {
 
 // snapshot is one state of the directory. It is never changed once published.
 type snapshot struct {
-	byID map[im.TenantID]*tenant
-	list []*tenant // in order of id
+	byID  map[im.TenantID]*tenant
+	list  []*tenant // in order of id
+	hosts map[string]im.TenantID
 }
 
 // tenant is one tenant and its users. It is never changed once published.
 type tenant struct {
 	rec    im.Tenant
+	set    *Settings
 	byID   map[im.UserID]*im.User
 	sorted []person // in order of user name
 	groups *groups  // nil: none
@@ -109,9 +115,12 @@ type person struct {
 
 // New loads everything from the store. It fails when the store can't be read.
 func New(ctx context.Context, o Options) (*Directory, error) {
-	d := &Directory{people: o.People, records: o.Records, bus: o.Bus, now: o.Now, rand: o.Rand, log: o.Log, seed: maphash.MakeSeed()}
+	d := &Directory{people: o.People, records: o.Records, bus: o.Bus, now: o.Now, age: o.Age, rand: o.Rand, log: o.Log, seed: maphash.MakeSeed()}
 	if d.now == nil {
 		d.now = time.Now
+	}
+	if d.age == nil {
+		d.age = func() time.Duration { return 0 }
 	}
 	if d.rand == nil {
 		d.rand = rand.Reader
@@ -129,7 +138,11 @@ func New(ctx context.Context, o Options) (*Directory, error) {
 		if err != nil {
 			return nil, im.Wrap("directory: load users of tenant "+string(rec.ID), err)
 		}
-		ten := newTenant(rec, users)
+		set, err := d.loadSettings(ctx, rec.ID)
+		if err != nil {
+			return nil, err
+		}
+		ten := newTenant(rec, set, users)
 		if ten.groups, err = d.loadGroups(ctx, rec.ID); err != nil {
 			return nil, err
 		}
@@ -141,8 +154,8 @@ func New(ctx context.Context, o Options) (*Directory, error) {
 }
 
 // newTenant makes a tenant from records; it keeps them.
-func newTenant(rec im.Tenant, users []im.User) *tenant {
-	t := &tenant{rec: rec, byID: make(map[im.UserID]*im.User, len(users)), sorted: make([]person, len(users))}
+func newTenant(rec im.Tenant, set *Settings, users []im.User) *tenant {
+	t := &tenant{rec: rec, set: set, byID: make(map[im.UserID]*im.User, len(users)), sorted: make([]person, len(users))}
 	for i := range users {
 		// A copy of each, not a pointer into the slice, which would keep all of
 		// them alive for as long as somebody holds one.
@@ -157,15 +170,21 @@ func newTenant(rec im.Tenant, users []im.User) *tenant {
 
 func byUsername(a, b person) int { return cmp.Compare(a.Username, b.Username) }
 
-// index fills list from byID. Only for a snapshot that is not published yet.
+// index fills list and hosts from byID. Only for a snapshot that is not published yet.
 func (s *snapshot) index() {
 	s.list = slices.SortedFunc(maps.Values(s.byID), func(a, b *tenant) int { return cmp.Compare(a.rec.ID, b.rec.ID) })
+	s.hosts = map[string]im.TenantID{}
+	for _, t := range s.list {
+		for _, h := range t.set.Hosts {
+			s.hosts[h] = t.rec.ID
+		}
+	}
 }
 
 // put returns a tenant that has users besides, or instead of, its own. A user's
 // name never changes, so who is there already stays in its place.
 func (t *tenant) put(users []*im.User) *tenant {
-	next := &tenant{rec: t.rec, byID: maps.Clone(t.byID), groups: t.groups}
+	next := &tenant{rec: t.rec, set: t.set, byID: maps.Clone(t.byID), groups: t.groups}
 	sorted := make([]person, len(t.sorted), len(t.sorted)+len(users))
 	copy(sorted, t.sorted)
 	known := len(sorted)
@@ -214,7 +233,7 @@ func (d *Directory) Tenants() []im.Tenant {
 	list := d.snap.Load().list
 	out := make([]im.Tenant, len(list))
 	for i, t := range list {
-		out[i] = t.rec
+		out[i] = t.shut()
 	}
 	return out
 }
@@ -225,7 +244,7 @@ func (d *Directory) Tenant(id im.TenantID) (im.Tenant, bool) {
 	if t == nil {
 		return im.Tenant{}, false
 	}
-	return t.rec, true
+	return t.shut(), true
 }
 
 // OnlyTenant returns the tenant that is meant when a sign-in names none: the

@@ -53,15 +53,20 @@ func (c *counter) Read(p []byte) (int, error) {
 
 var start = time.UnixMilli(1_790_000_000_000)
 
-func newDirectory(t testing.TB, people store.People) (*Directory, *recorder) {
+// keeps is what a directory needs of the store.
+type keeps interface {
+	store.People
+	store.Records
+}
+
+func newDirectory(t testing.TB, people keeps) (*Directory, *recorder) {
 	t.Helper()
 	rec := &recorder{}
 	now := func() time.Time { return start }
 	if m, ok := people.(*storetest.Model); ok {
 		now = m.Now // as in the server: it must not be asked while the store is busy with an update
 	}
-	records, _ := people.(store.Records)
-	d, err := New(t.Context(), Options{People: people, Records: records, Bus: rec, Now: now, Rand: &counter{}})
+	d, err := New(t.Context(), Options{People: people, Records: people, Bus: rec, Now: now, Rand: &counter{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +392,7 @@ func TestAddUsers(t *testing.T) {
 
 // gate lets writers of users in only when n of them stand before it.
 type gate struct {
-	store.People
+	keeps
 	n       int
 	mu      sync.Mutex
 	waiting int
@@ -402,7 +407,7 @@ func (g *gate) UpdateUser(ctx context.Context, t im.TenantID, u im.UserID, fn fu
 	g.mu.Unlock()
 	select {
 	case <-g.open:
-		return g.People.UpdateUser(ctx, t, u, fn)
+		return g.keeps.UpdateUser(ctx, t, u, fn)
 	case <-time.After(30 * time.Second):
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -418,7 +423,7 @@ func (g *gate) UpdateUser(ctx context.Context, t im.TenantID, u im.UserID, fn fu
 // AddUsers, and calls of AddUser, must wait at the same time.
 func TestWritersWaitTogether(t *testing.T) {
 	for _, bulk := range []bool{true, false} {
-		g := &gate{People: model(), n: bulkWriters, open: make(chan struct{})}
+		g := &gate{keeps: model(), n: bulkWriters, open: make(chan struct{})}
 		d, _ := newDirectory(t, g)
 		mustTenant(t, d, "oak")
 		list := make([]NewUser, bulkWriters)
@@ -450,13 +455,13 @@ func TestWritersWaitTogether(t *testing.T) {
 
 // tally counts what gets as far as the store, and what is written there.
 type tally struct {
-	store.People
+	keeps
 	asked, written atomic.Int32
 }
 
 func (c *tally) UpdateUser(ctx context.Context, t im.TenantID, u im.UserID, fn func(*im.User) (*im.User, error)) error {
 	c.asked.Add(1)
-	return c.People.UpdateUser(ctx, t, u, func(old *im.User) (*im.User, error) {
+	return c.keeps.UpdateUser(ctx, t, u, func(old *im.User) (*im.User, error) {
 		next, err := fn(old)
 		if next != nil {
 			c.written.Add(1)
@@ -467,7 +472,7 @@ func (c *tally) UpdateUser(ctx context.Context, t im.TenantID, u im.UserID, fn f
 
 func (c *tally) UpdateTenant(ctx context.Context, t im.TenantID, fn func(*im.Tenant) (*im.Tenant, error)) error {
 	c.asked.Add(1)
-	return c.People.UpdateTenant(ctx, t, func(old *im.Tenant) (*im.Tenant, error) {
+	return c.keeps.UpdateTenant(ctx, t, func(old *im.Tenant) (*im.Tenant, error) {
 		next, err := fn(old)
 		if next != nil {
 			c.written.Add(1)
@@ -479,7 +484,7 @@ func (c *tally) UpdateTenant(ctx context.Context, t im.TenantID, fn func(*im.Ten
 // What changes nothing is not written; of two of one name in a list it is always
 // the first that is added; a user that is not there does not reach the store.
 func TestNeedlessWrites(t *testing.T) {
-	c := &tally{People: model()}
+	c := &tally{keeps: model()}
 	d, _ := newDirectory(t, c)
 	ctx := t.Context()
 	mustTenant(t, d, "oak")
@@ -511,10 +516,10 @@ func TestNeedlessWrites(t *testing.T) {
 
 // slowApply gives another goroutine the chance to overtake between the durable
 // write and what follows it.
-type slowApply struct{ store.People }
+type slowApply struct{ keeps }
 
 func (s slowApply) UpdateUser(ctx context.Context, t im.TenantID, u im.UserID, fn func(*im.User) (*im.User, error)) error {
-	err := s.People.UpdateUser(ctx, t, u, fn)
+	err := s.keeps.UpdateUser(ctx, t, u, fn)
 	for range rand.IntN(20) {
 		runtime.Gosched()
 	}
@@ -606,7 +611,7 @@ func TestReadersAndWriters(t *testing.T) {
 }
 
 // people4000 is a store with a school in it, as a back end would hand it out.
-type people4000 struct{ store.People }
+type people4000 struct{ keeps }
 
 func (people4000) Tenants(context.Context) ([]im.Tenant, error) {
 	return []im.Tenant{{ID: "oakhill", Name: "Oakhill School"}}, nil
@@ -633,7 +638,7 @@ func TestMemoryOfAUser(t *testing.T) {
 		return s.HeapAlloc
 	}
 	before := heap()
-	d, _ := newDirectory(t, people4000{})
+	d, _ := newDirectory(t, people4000{storetest.NewModel(time.Now)})
 	each := (float64(heap()) - float64(before)) / 4000
 	t.Logf("%.0f bytes a user", each)
 	if _, users := d.Size(); users != 4000 {
@@ -645,7 +650,7 @@ func TestMemoryOfAUser(t *testing.T) {
 }
 
 func TestReadingAllocatesNothing(t *testing.T) {
-	d, _ := newDirectory(t, people4000{})
+	d, _ := newDirectory(t, people4000{storetest.NewModel(time.Now)})
 	for what, fn := range map[string]func(){
 		"User":       func() { d.User("oakhill", "u_0000000000000123") },
 		"Tenant":     func() { d.Tenant("oakhill") },
@@ -660,19 +665,19 @@ func TestReadingAllocatesNothing(t *testing.T) {
 
 func BenchmarkLoad4000(b *testing.B) {
 	for b.Loop() {
-		newDirectory(b, people4000{})
+		newDirectory(b, people4000{storetest.NewModel(time.Now)})
 	}
 }
 
 func BenchmarkUser(b *testing.B) {
-	d, _ := newDirectory(b, people4000{})
+	d, _ := newDirectory(b, people4000{storetest.NewModel(time.Now)})
 	for b.Loop() {
 		d.User("oakhill", "u_0000000000000123")
 	}
 }
 
 func BenchmarkSearchMiss4000(b *testing.B) {
-	d, _ := newDirectory(b, people4000{})
+	d, _ := newDirectory(b, people4000{storetest.NewModel(time.Now)})
 	for b.Loop() {
 		if us, err := d.Search(im.Actor{Tenant: "oakhill", Role: im.RoleStaff}, "zorro", 50); err != nil || len(us) != 0 {
 			b.Fatal(us, err)

@@ -179,7 +179,7 @@ func TestSearch(t *testing.T) {
 }
 
 func TestSearchIsBounded(t *testing.T) {
-	d, _ := newDirectory(t, people4000{})
+	d, _ := newDirectory(t, people4000{model()})
 	for _, query := range []string{"", "pupil", "ann"} {
 		if us, err := d.Search(im.Actor{Tenant: "oakhill", Role: im.RoleStaff}, query, 4000); err != nil || len(us) != im.MaxFindPage {
 			t.Errorf("%q finds %d, %v", query, len(us), err)

@@ -112,7 +112,7 @@ func (d *Directory) updateTenant(ctx context.Context, verb string, id im.TenantI
 	}
 	d.replace(id, func(old *tenant) *tenant {
 		if old == nil {
-			return newTenant(next, nil)
+			return newTenant(next, noSettings, nil)
 		}
 		t := *old
 		t.rec = next

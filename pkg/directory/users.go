@@ -48,10 +48,14 @@ func (d *Directory) AddUsers(ctx context.Context, t im.TenantID, list []NewUser)
 	d.tenants.RLock()
 	defer d.tenants.RUnlock()
 	out := make([]Added, len(list))
+	most := im.MaxUsersPerTenant
 	var room int
 	ten := d.snap.Load().byID[t]
 	if ten != nil {
-		room = im.MaxUsersPerTenant - len(ten.sorted)
+		if q := ten.set.Quota.Users; q > 0 {
+			most = min(most, q)
+		}
+		room = most - len(ten.sorted)
 	}
 	names := make(map[string]struct{}, len(list))
 	for i, n := range list {
@@ -66,7 +70,7 @@ func (d *Directory) AddUsers(ctx context.Context, t im.TenantID, list []NewUser)
 		case room <= 0:
 			// Calls that run at the same moment may pass it together; it keeps the
 			// memory bounded, not the count exact.
-			err = &im.Error{Kind: im.TooLarge, Limit: im.MaxUsersPerTenant, Message: "The tenant has as many users as it can have."}
+			err = &im.Error{Kind: im.TooLarge, Limit: int64(most), Message: "The organisation has as many users as it may have. The operator of the server can raise its quota."}
 		default:
 			room--
 			names[u.Username] = struct{}{}

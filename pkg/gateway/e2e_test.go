@@ -53,11 +53,11 @@ func newBox(t testing.TB) *box {
 	b := &box{store: storetest.NewModel(time.Now), bus: membus.New()}
 	limits := func() im.Limits { return im.Limits{FrameBytes: 65536, TextBytes: 16384, SendsPerMinute: 120} }
 	var err error
-	b.dir, err = directory.New(ctx, directory.Options{People: b.store, Bus: b.bus})
+	b.dir, err = directory.New(ctx, directory.Options{People: b.store, Records: b.store, Bus: b.bus})
 	must(err)
 	_, err = b.dir.AddTenant(ctx, "oakhill", "Oakhill School")
 	must(err)
-	b.auth, err = auth.New(ctx, auth.Options{Tokens: b.store, Credentials: b.store, Box: b.store, Users: b.dir,
+	b.auth, err = auth.New(ctx, auth.Options{Tokens: b.store, Credentials: b.store, Records: b.store, Box: b.store, Users: b.dir,
 		Limits: auth.Limits{ChecksPerMinutePerAddr: 100, FailuresPerHourPerAccount: 20, Hashes: 1}, Hashing: auth.Hashing{MemoryKiB: 64, Iterations: 1},
 		Ended: func(list []auth.Ended) {
 			for _, e := range list {

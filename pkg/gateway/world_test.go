@@ -195,7 +195,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	}
 	var err error
 	log := slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	w.dir, err = directory.New(ctx, directory.Options{People: w.store, Bus: w.bus, Log: log})
+	w.dir, err = directory.New(ctx, directory.Options{People: w.store, Records: w.store, Bus: w.bus, Log: log})
 	must(err)
 	for _, p := range people {
 		u, _ := w.dir.User(im.TenantID(p.tenant), im.UserID("u_"+p.name))

@@ -99,10 +99,13 @@ func Read(folder string) (Setup, []Problem, error) {
 		return Setup{}, []Problem{*p}, nil
 	}
 	found, faults := config.ReadStrict(text, schema)
-	if len(found)+len(faults) == 0 {
+	if len(faults) > 0 {
+		return Setup{}, explain(faults, text), nil
+	}
+	if len(found) == 0 {
 		return Setup{file: name}, nil, nil
 	}
-	s, problems := judge(found, explain(faults, text), folder)
+	s, problems := judge(found, folder)
 	s.file, s.text = name, text
 	return s, problems, nil
 }

@@ -378,8 +378,7 @@ export class Client extends Emitter<ClientEvents> {
         if (e.user === this.me && e.role) now.role = e.role;
         break;
       case 'meta':
-        if (e.title !== undefined) now.title = e.title;
-        if (e.archived !== undefined) now.archived = e.archived;
+        now.title = e.title;
         break;
       case 'edit':
       case 'recall':
