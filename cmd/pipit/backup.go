@@ -5,167 +5,380 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
+	"filippo.io/age"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/pipit-im/pipit/pkg/api/apiclient"
 	"github.com/pipit-im/pipit/pkg/app"
+	"github.com/pipit-im/pipit/pkg/backup"
 	"github.com/pipit-im/pipit/pkg/config"
+	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/machine"
+	"github.com/pipit-im/pipit/pkg/update"
 )
 
+// StickLabel is the label of the file system that nightly backups are copied to.
+const stickLabel = "PIPIT-BACKUP"
+
+// beside is what a backup holds of the data directory beside the store.
+var beside = []string{app.TLSDir, app.NamesName, update.KeysName, backup.RecipientName}
+
 func (t *tool) backupCmd() *cobra.Command {
-	return &cobra.Command{Use: "backup FILE", Short: "Write a consistent snapshot of everything, while the server runs", Args: exactArgs("FILE"),
-		Long:    "Writes a snapshot of all tenants to FILE, or to standard output if FILE is -. FILE appears only when it is complete.",
-		Example: "  pipit backup /media/usb/pipit-$(date +%F).backup",
+	var nightly, plain bool
+	var stick string
+	c := &cobra.Command{Use: "backup FILE", Short: "Back up everything, while the server runs",
+		Args: cobra.ArbitraryArgs, DisableFlagsInUseLine: true, SuggestionsMinimumDistance: 2,
+		Long: "Writes all organisations with their messages to FILE, or to standard output if FILE is -. FILE appears only when it is complete.\n\n" +
+			"Once there is a backup key (pipit backup key), backups are encrypted to it and hold the box's certificate authority and names\n" +
+			"as well; --plain writes only what the store holds, readable by anybody.\n\n" +
+			"--nightly is what the timer calls: a backup to backups/ in the data directory, and another to a USB stick labelled " + stickLabel + "\n" +
+			"if there is one. Each is read back from the card and opened before it counts. In each place the newest of the last 7 days,\n" +
+			"4 weeks and 12 months stay. A backup is refused long before messages are, where room is short.",
+		Example: "  sudo pipit backup key\n  sudo pipit backup --nightly\n  sudo pipit backup /media/usb/pipit-$(date +%F).age",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			box, err := t.box()
-			if err != nil {
-				return err
-			}
-			if args[0] == "-" {
-				_, err := box.Backup(cmd.Context(), t.out)
-				return err
-			}
-			n, err := writeWhole(cmd.Context(), args[0], box.Backup)
-			if err != nil {
-				return err
-			}
-			return t.answer(map[string]any{"file": args[0], "bytes": n}, func() {
-				fmt.Fprintf(t.out, "Wrote %s (%s).\n", args[0], size(n))
-			})
-		}}
-}
-
-// writeWhole fills name through a temporary file beside it, so that name is
-// either what it was or complete and on stable storage.
-func writeWhole(ctx context.Context, name string, fill func(context.Context, io.Writer) (int64, error)) (n int64, err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return 0, fmt.Errorf("write %s: %w", name, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
-		}
-	}()
-	if n, err = fill(ctx, f); err != nil {
-		return n, err
-	}
-	if err = f.Sync(); err != nil {
-		return n, fmt.Errorf("write %s: %w", name, err)
-	}
-	if err = os.Rename(f.Name(), name); err != nil {
-		return n, err
-	}
-	d, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return n, err
-	}
-	return n, errors.Join(d.Sync(), d.Close(), f.Close())
-}
-
-// offline returns the configuration for work on a data directory that no
-// server is running on, and says so if one is.
-func (t *tool) offline(ctx context.Context) (config.Config, error) {
-	c, err := config.Load(config.Source{Environ: os.Environ()})
-	if err != nil {
-		return c, usageError{err}
-	}
-	if c.DataDir = onBox(c.DataDir); t.dataDir != "" {
-		c.DataDir = t.dataDir
-	}
-	box := apiclient.New(c.DataDir)
-	defer box.Close()
-	if _, err := box.Status(ctx); err == nil {
-		return c, usageError{fmt.Errorf("a server is running on %s; stop it first", c.DataDir)}
-	}
-	return c, nil
-}
-
-func (t *tool) restoreCmd() *cobra.Command {
-	return &cobra.Command{Use: "restore FILE", Short: "Fill an empty data directory from a backup, while no server runs", Args: exactArgs("FILE"),
-		Long: "Fills an empty data directory from a backup (- for standard input), all or nothing.\n" +
-			"Clients notice that the history changed, fetch everything anew and resend what was not acknowledged.",
-		Example: "  sudo systemctl stop pipit && sudo -u pipit pipit restore /media/usb/pipit-2026-11-01.backup --data-dir /var/lib/pipit",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := t.offline(cmd.Context())
-			if err != nil {
-				return err
-			}
-			in := t.in
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return usageError{fmt.Errorf("read the backup: %w", err)}
+			if nightly {
+				if err := noArgs(cmd, args); err != nil {
+					return err
 				}
-				defer f.Close()
-				in = f
+				return t.nightly(cmd.Context(), stick)
 			}
-			s, err := app.OpenStore(c, t.log())
-			if err != nil {
+			if err := exactArgs("FILE")(cmd, args); err != nil {
 				return err
 			}
-			err = errors.Join(s.Restore(cmd.Context(), in), s.Close())
-			if err != nil {
-				return err
-			}
-			return t.answer(map[string]string{"data_dir": c.DataDir, "epoch": string(s.Epoch())}, func() {
-				fmt.Fprintf(t.out, "Restored %s into %s. Start the server now.\n", args[0], c.DataDir)
-			})
+			return t.backupTo(cmd.Context(), args[0], plain)
 		}}
+	c.Flags().BoolVar(&nightly, "nightly", false, "back up to the card and to the stick, and thin out what is there")
+	c.Flags().BoolVar(&plain, "plain", false, "do not encrypt, although there is a key")
+	c.Flags().StringVar(&stick, "stick", "", "`DIR` to use instead of looking for a stick labelled "+stickLabel)
+	c.AddCommand(t.backupKeyCmd(), t.backupListCmd())
+	return c
 }
 
-func (t *tool) verifyCmd() *cobra.Command {
-	return &cobra.Command{Use: "verify", Short: "Read every stored record and check it, with or without a running server", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			report, err := t.verify(cmd.Context())
-			if err != nil {
-				return err
-			}
-			err = t.answer(report, func() {
-				fmt.Fprintf(t.out, "Read %d records (%s), %d of them entries.\n", report.Records, size(report.Bytes), report.Entries)
-				for _, d := range report.Damages {
-					fmt.Fprintf(t.out, "damaged: %s: %s\n", d.Place, d.What)
-				}
-				if report.Damaged == 0 {
-					fmt.Fprintln(t.out, "Nothing is damaged.")
-					return
-				}
-				fmt.Fprintf(t.err, "%d records are damaged. They are never shown; all others can be read. Restore the newest backup, and replace the card: it has begun to fail.\n", report.Damaged)
-			})
-			if err == nil && report.Damaged > 0 {
-				return &attentionError{exitStore}
-			}
-			return err
-		}}
-}
-
-// verify asks the running server, or opens the store itself if there is none.
-func (t *tool) verify(ctx context.Context) (apiclient.VerifyReport, error) {
+// backupTo writes one backup to a file.
+func (t *tool) backupTo(ctx context.Context, name string, plain bool) error {
 	box, err := t.box()
 	if err != nil {
-		return apiclient.VerifyReport{}, err
+		return err
 	}
-	report, err := box.Verify(ctx)
-	if !errors.Is(err, apiclient.ErrNotRunning) {
-		return report, err
-	}
-	c, err := t.offline(ctx)
+	dir, err := t.dir()
 	if err != nil {
-		return report, err
+		return err
 	}
-	c.Storage.ReadOnly = true
-	s, err := app.OpenStore(c, t.log())
+	fill := box.Backup
+	to, err := recipient(dir)
+	encrypted := !plain && err == nil
+	switch {
+	case encrypted:
+		c, _, err := t.content(ctx, box, dir)
+		if err != nil {
+			return err
+		}
+		fill = func(ctx context.Context, w io.Writer) (int64, error) {
+			n := &countingWriter{w: w}
+			err := backup.Write(ctx, n, c, to)
+			return n.n, err
+		}
+	case !plain && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case !plain:
+		fmt.Fprintln(t.err, "Not encrypted: there is no backup key. Keep the file as safe as the messages in it, or make a key: pipit backup key")
+	}
+	if name == "-" {
+		_, err := fill(ctx, t.out)
+		return err
+	}
+	n, err := writeWhole(ctx, name, fill)
 	if err != nil {
-		return report, err
+		return err
 	}
-	r, err := s.Verify(ctx, func(n uint64) { fmt.Fprintf(t.err, "\r%d records …", n) })
-	fmt.Fprint(t.err, "\r                    \r")
-	report = apiclient.VerifyReport{Records: r.Records, Bytes: r.Bytes, Entries: r.Entries, Damaged: r.Damaged, Damages: []apiclient.DamageInfo{}}
-	for _, d := range r.Damages {
-		report.Damages = append(report.Damages, apiclient.DamageInfo{Place: d.Place, What: d.What})
+	return t.answer(map[string]any{"file": name, "bytes": n, "encrypted": encrypted}, func() {
+		fmt.Fprintf(t.out, "Wrote %s (%s%s).\n", name, size(n), map[bool]string{true: ", encrypted"}[encrypted])
+	})
+}
+
+// content is what a backup of the running box holds, and about how large it is.
+func (t *tool) content(ctx context.Context, box *apiclient.Client, dir string) (backup.Content, apiclient.ServerInfo, error) {
+	s, err := box.Status(ctx)
+	if err != nil {
+		return backup.Content{}, s, err
 	}
-	return report, errors.Join(err, s.Close())
+	host, err := os.Hostname()
+	if err != nil {
+		host = "pipit"
+	}
+	return backup.Content{
+		Meta:    backup.Meta{Version: s.Version, Host: host, Made: time.Now().UTC(), StoreFormat: app.StoreFormat},
+		DataDir: dir, Names: beside, Settings: config.DefaultFile,
+		Store: func(ctx context.Context, w io.Writer) error {
+			_, err := box.Backup(ctx, w)
+			return err
+		},
+	}, s, nil
+}
+
+// recipient returns whom backups are encrypted to; fs.ErrNotExist is matched if
+// nobody is set.
+func recipient(dir string) (age.Recipient, error) {
+	b, err := os.ReadFile(filepath.Join(dir, backup.RecipientName))
+	if err != nil {
+		return nil, err
+	}
+	r, err := age.ParseX25519Recipient(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil, &im.Error{Kind: im.Invalid, Cause: err, Message: fmt.Sprintf("%s holds no age recipient. Make a new key: pipit backup key --new", filepath.Join(dir, backup.RecipientName))}
+	}
+	return r, nil
+}
+
+// nightly backs up to the card and to the stick.
+func (t *tool) nightly(ctx context.Context, stick string) error {
+	dir, err := t.dir()
+	if err != nil {
+		return err
+	}
+	to, err := recipient(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		// The health of the server says so as well; a timer that fails each night
+		// until somebody made a key would say nothing more.
+		return t.answer(backup.Report{At: time.Now().UTC(), Places: []backup.PlaceReport{}}, func() {
+			fmt.Fprintln(t.err, "Nothing was backed up: there is no backup key yet. Make one: sudo pipit backup key")
+		})
+	}
+	if err != nil {
+		return err
+	}
+	box, err := t.box()
+	if err != nil {
+		return err
+	}
+	folder := filepath.Join(dir, backup.DirName)
+	before, err := backup.ReadReport(folder)
+	if err != nil {
+		before = backup.Report{} // the first night, or a damaged file
+	}
+	r := backup.Report{At: time.Now().UTC().Truncate(time.Second), Good: before.Good}
+	c, s, err := t.content(ctx, box, dir)
+	if err != nil {
+		return err
+	}
+	// Four times the bound below which messages are refused is where the box begins
+	// to call its disk short.
+	places := map[string]backup.Place{"card": {Dir: folder, SpareBytes: 4 * s.Store.LowWaterBytes}}
+	stickDir, leave, serr := findStick(stick)
+	defer leave()
+	if stickDir != "" {
+		places["stick"] = backup.Place{Dir: stickDir, SpareBytes: 1 << 20}
+	}
+	believed := machine.Machine{}.ClockTrust(dir).Believed()
+	for _, name := range []string{"card", "stick"} {
+		p, ok := places[name]
+		if !ok {
+			continue
+		}
+		taken, err := p.Take(ctx, c, estimate(p.Dir, s.Store.Bytes), believed, to)
+		pr := backup.PlaceReport{Place: name, Taken: taken}
+		if err != nil {
+			pr.Error = explain(err)
+		}
+		r.Places = append(r.Places, pr)
+	}
+	if serr != nil {
+		r.Places = append(r.Places, backup.PlaceReport{Place: "stick", Error: serr.Error()})
+	}
+	var wrong []string
+	for _, p := range r.Places {
+		if p.Error != "" {
+			wrong = append(wrong, p.Place+": "+p.Error)
+		}
+	}
+	if r.Error = strings.Join(wrong, " "); r.Error == "" {
+		r.Good = r.At
+	}
+	if err := errors.Join(backup.WriteReport(folder, r), giveTo(dir, folder)); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	if err := t.answer(r, func() {
+		for _, p := range r.Places {
+			if p.Error == "" {
+				fmt.Fprintf(t.out, "%-6s %s (%s, %d records read back), %d old ones removed\n", p.Place, p.Path, size(p.Bytes), p.Records, len(p.Removed))
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	if r.Error != "" {
+		return &im.Error{Kind: im.Unavailable, Message: r.Error}
+	}
+	return nil
+}
+
+// estimate is about how large the next backup in a folder will be.
+func estimate(dir string, storeBytes int64) int64 {
+	if list, err := backup.List(dir); err == nil && len(list) > 0 {
+		return list[0].Bytes + list[0].Bytes/4
+	}
+	return storeBytes
+}
+
+// giveTo gives what root made in the data directory to its owner, the server's
+// user, so that the server can read it. Versions and keys stay with root, or
+// nobody would believe them.
+func giveTo(dataDir, folder string) error {
+	var st unix.Stat_t
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	if err := unix.Stat(dataDir, &st); err != nil {
+		return err
+	}
+	roots := []string{filepath.Join(dataDir, update.VersionsName), filepath.Join(dataDir, update.KeysName)}
+	return filepath.WalkDir(folder, func(name string, _ fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case slices.Contains(roots, name):
+			return fs.SkipDir
+		}
+		return os.Lchown(name, int(st.Uid), int(st.Gid))
+	})
+}
+
+// findStick returns the folder of the stick labelled PIPIT-BACKUP, mounting it
+// where nobody has; leave undoes that. "" is no stick, which is no error.
+func findStick(named string) (dir string, leave func(), err error) {
+	leave = func() {}
+	if named != "" {
+		return named, leave, nil
+	}
+	device, err := filepath.EvalSymlinks("/dev/disk/by-label/" + stickLabel)
+	if err != nil {
+		return "", leave, nil
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return "", leave, err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == device {
+			return strings.ReplaceAll(f[1], `\040`, " "), leave, nil
+		}
+	}
+	dir, err = os.MkdirTemp("", "pipit-stick-")
+	if err != nil {
+		return "", leave, err
+	}
+	for _, kind := range []string{"vfat", "exfat", "ext4"} {
+		if err = unix.Mount(device, dir, kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME, ""); err == nil {
+			return dir, func() {
+				unix.Sync()
+				_ = unix.Unmount(dir, 0) // busy: it stays, and the next night finds it mounted
+				_ = os.Remove(dir)
+			}, nil
+		}
+	}
+	_ = os.Remove(dir) // empty
+	return "", leave, fmt.Errorf("the stick labelled %s (%s) can't be used: %v. Format it as FAT32, exFAT or ext4", stickLabel, device, err)
+}
+
+func (t *tool) backupKeyCmd() *cobra.Command {
+	var anew bool
+	var given string
+	c := &cobra.Command{Use: "key", Short: "Make the key that opens the backups, and show it once", Args: noArgs,
+		Long: "Makes an age identity, shows it once, as text and as a QR code, and keeps only the recipient that belongs to it:\n" +
+			"the box encrypts its backups and can't read them again. Keep the identity somewhere else than the box: on paper,\n" +
+			"in a password manager, on a stick in the safe. Without it no backup can be restored.\n\n" +
+			"Once there is a key, shows its recipient. --recipient takes one whose identity you have already.",
+		Example: "  sudo pipit backup key\n  sudo pipit backup key --recipient age1…",
+		RunE: func(*cobra.Command, []string) error {
+			dir, err := t.dir()
+			if err != nil {
+				return err
+			}
+			now, err := recipient(dir)
+			if err == nil && !anew && given == "" {
+				return t.answer(map[string]string{"recipient": fmt.Sprint(now)}, func() {
+					fmt.Fprintf(t.out, "Backups are encrypted to %s\n", now)
+					fmt.Fprintln(t.err, "The identity that opens them was shown when it was made. If it is lost, make a new one with --new; older backups stay closed.")
+				})
+			}
+			if given != "" {
+				if _, err := age.ParseX25519Recipient(given); err != nil {
+					return usageError{fmt.Errorf("--recipient: %q is no age recipient: it begins with age1", given)}
+				}
+				if err := keepRecipient(dir, given); err != nil {
+					return err
+				}
+				return t.answer(map[string]string{"recipient": given}, func() { fmt.Fprintf(t.out, "Backups are encrypted to %s from now on.\n", given) })
+			}
+			id, err := age.GenerateX25519Identity()
+			if err != nil {
+				return err
+			}
+			if err := keepRecipient(dir, id.Recipient().String()); err != nil {
+				return err
+			}
+			return t.answer(map[string]string{"recipient": id.Recipient().String(), "identity": id.String()}, func() {
+				fmt.Fprintf(t.out, "This identity opens the backups of this box. It is shown once and kept nowhere: write it down now.\n\n%s\n\n%s\n", id, qrText(id.String()))
+				fmt.Fprintf(t.out, "Backups are encrypted to %s from now on.\nTo restore: pipit restore FILE --identity FILE-WITH-THAT-LINE\n", id.Recipient())
+			})
+		}}
+	c.Flags().BoolVar(&anew, "new", false, "make a new key although there is one; older backups need the old one")
+	c.Flags().StringVar(&given, "recipient", "", "`RECIPIENT` of an identity that exists (age1…)")
+	return c
+}
+
+func keepRecipient(dir, r string) error {
+	name := filepath.Join(dir, backup.RecipientName)
+	if _, err := writeWhole(context.Background(), name, func(_ context.Context, w io.Writer) (int64, error) {
+		n, err := io.WriteString(w, r+"\n")
+		return int64(n), err
+	}); err != nil {
+		return err
+	}
+	return giveTo(dir, name)
+}
+
+func (t *tool) backupListCmd() *cobra.Command {
+	return &cobra.Command{Use: "list", Short: "List the nightly backups on the card, and how the last night was", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			dir, err := t.dir()
+			if err != nil {
+				return err
+			}
+			folder := filepath.Join(dir, backup.DirName)
+			list, err := backup.List(folder)
+			if err != nil {
+				return err
+			}
+			r, err := backup.ReadReport(folder)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				fmt.Fprintln(t.err, "the report of the last night can't be read:", err)
+			}
+			if list == nil {
+				list = []backup.Kept{}
+			}
+			return t.answer(map[string]any{"backups": list, "last": r}, func() {
+				rows := make([][]string, 0, len(list))
+				for _, k := range list {
+					rows = append(rows, []string{k.At.Local().Format("2006-01-02 15:04"), size(k.Bytes), filepath.Join(folder, k.Name)})
+				}
+				if len(rows) > 0 {
+					t.table([]string{"MADE", "SIZE", "FILE"}, rows)
+				}
+				switch {
+				case r.At.IsZero():
+					fmt.Fprintln(t.err, "No backup was made yet. Make a key: sudo pipit backup key; then the box backs up each night, or now: sudo pipit backup --nightly")
+				case r.Error != "":
+					fmt.Fprintf(t.err, "The last one, %s, failed: %s\n", r.At.Local().Format("2006-01-02 15:04"), printable(r.Error))
+				}
+			})
+		}}
 }

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -82,3 +87,31 @@ func since(d time.Duration) string {
 
 // day writes a time in UTC milliseconds as a date and time of this machine.
 func day(ms int64) string { return time.UnixMilli(ms).Format("2006-01-02 15:04") }
+
+// writeWhole fills name through a temporary file beside it, so that name is
+// either what it was or complete and on stable storage.
+func writeWhole(ctx context.Context, name string, fill func(context.Context, io.Writer) (int64, error)) (n int64, err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return 0, fmt.Errorf("write %s: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+		}
+	}()
+	if n, err = fill(ctx, f); err != nil {
+		return n, err
+	}
+	if err = f.Sync(); err != nil {
+		return n, fmt.Errorf("write %s: %w", name, err)
+	}
+	if err = os.Rename(f.Name(), name); err != nil {
+		return n, err
+	}
+	d, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return n, err
+	}
+	return n, errors.Join(d.Sync(), d.Close(), f.Close())
+}

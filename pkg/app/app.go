@@ -74,6 +74,7 @@ type App struct {
 
 	board   *health.Board
 	metrics *metrics.Registry
+	pace    pace
 	loops   *netloop.Server
 	certs   certificate
 	store   *badgerstore.Store
@@ -126,7 +127,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 
 	// The store, and everything that needs it, from the bottom up.
-	if a.store, err = openStore(cfg, o.Log, a.metrics); err != nil {
+	if a.store, err = openStore(cfg, o.Log, a.metrics, &a.pace); err != nil {
 		return nil, err
 	}
 	a.bus = membus.New()
@@ -196,6 +197,8 @@ func (a *App) Run(ctx context.Context, reload <-chan os.Signal) error {
 	wait.Go(func() { a.watchLag(background) })
 	wait.Go(func() { a.tidyUp(background) })
 	wait.Go(func() { a.keepCertificate(background) })
+	wait.Go(func() { a.watchPace(background) })
+	wait.Go(func() { a.watchBox(background) })
 	if a.trial != nil {
 		wait.Go(func() {
 			if err := a.trial(background, a.ready); err != nil {

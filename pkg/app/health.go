@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pipit-im/pipit/pkg/api"
 	"github.com/pipit-im/pipit/pkg/api/apiclient"
 	"github.com/pipit-im/pipit/pkg/audit"
@@ -21,6 +19,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/config"
 	"github.com/pipit-im/pipit/pkg/health"
 	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/machine"
 	"github.com/pipit-im/pipit/pkg/metrics"
 	"github.com/pipit-im/pipit/pkg/store"
 	"github.com/pipit-im/pipit/pkg/sysd"
@@ -80,9 +79,7 @@ func (a *App) look() {
 	b.Update(health.StoreDamaged, s.Damaged > 0, fmt.Sprintf("%d found since the start", s.Damaged))
 	b.Update(health.ReserveSpent, s.State != store.ReadOnly && a.config().Storage.ReserveBytes > 0 && s.ReserveBytes == 0, "")
 
-	var tx unix.Timex
-	state, err := unix.Adjtimex(&tx)
-	b.Update(health.ClockUntrusted, err == nil && state == unix.TIME_ERROR, "")
+	b.Update(health.ClockUntrusted, !machine.Machine{}.ClockTrust(a.config().DataDir).Believed(), "")
 
 	wanted := uint64(a.config().Limits.Connections) + 256
 	b.Update(health.DescriptorsLow, a.fdMax > 0 && a.fdMax < wanted, fmt.Sprintf("%d allowed, %d wanted", a.fdMax, wanted))
@@ -101,12 +98,15 @@ func (a *App) status() api.ServerInfo {
 	net := a.loops.Stats()
 	tenants, _ := a.dir.Size()
 	ready, _ := a.board.Ready()
+	online := a.hub.Stats()
+	perMinute, p50, p99 := a.pace.lastMinute(time.Now())
 	info := api.ServerInfo{
 		Version: Version, PID: os.Getpid(), UptimeS: int64(time.Since(a.began).Seconds()), Ready: ready,
 		DataDir: a.config().DataDir, Listen: orEmpty(a.listeners.plain), ListenTLS: orEmpty(a.listeners.tls),
 		Epoch: string(a.store.Epoch()), Tenants: tenants,
-		Connections: int(net.Open), Sessions: a.hub.Stats().Sessions,
-		Messages: s.Entries, Commits: s.Batches,
+		Connections: int(net.Open), Sessions: online.Sessions, People: online.People,
+		Messages: s.Entries, Commits: s.Batches, MessagesPerMinute: perMinute,
+		CommitP50US: p50.Microseconds(), CommitP99US: p99.Microseconds(),
 		RSSBytes: rss(), MemoryLimit: a.memory.Bytes,
 		Descriptors: apiclient.DescriptorInfo{Open: openDescriptors(), Limit: int(min(a.fdMax, 1<<31-1))},
 		Store: apiclient.StoreInfo{State: s.State.String(), Reason: s.Reason, Bytes: s.LSMBytes + s.ValueLogBytes,

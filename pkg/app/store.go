@@ -38,14 +38,14 @@ func DataFormat(dir string) (int, error) {
 // OpenStore opens the store of a data directory that no server runs on, for
 // restore and verify. The error is a *StoreError.
 func OpenStore(cfg config.Config, log *slog.Logger) (store.Store, error) {
-	s, err := openStore(cfg, log, nil)
+	s, err := openStore(cfg, log, nil, nil)
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func openStore(cfg config.Config, log *slog.Logger, m *metrics.Registry) (*badgerstore.Store, error) {
+func openStore(cfg config.Config, log *slog.Logger, m *metrics.Registry, p *pace) (*badgerstore.Store, error) {
 	o := badgerstore.Options{
 		Dir: cfg.DataDir, ReadOnly: cfg.Storage.ReadOnly,
 		MemTableBytes: cfg.Storage.MemtableBytes, CacheBytes: cfg.Storage.CacheBytes,
@@ -64,6 +64,7 @@ func openStore(cfg config.Config, log *slog.Logger, m *metrics.Registry) (*badge
 		o.OnCommit = func(writes int, d time.Duration) {
 			batch.Observe(float64(writes))
 			took.Observe(d.Seconds())
+			p.commit(time.Now(), d)
 		}
 	}
 	s, err := badgerstore.Open(o)

@@ -38,7 +38,7 @@ var (
 	ClockUntrusted = &Kind{Code: "clock-untrusted", Severity: Watch,
 		Title: "The clock is not set",
 		Text:  "The time of this box was neither fetched from a network nor set by hand. Messages keep their order, but may show a wrong time.",
-		Hint:  "Connect the box to a network with a time server, or set the clock with `timedatectl set-time`."}
+		Hint:  "Connect the box to a network with a time server, or set the clock: `sudo pipit clock set \"YYYY-MM-DD HH:MM\"`."}
 	DescriptorsLow = &Kind{Code: "descriptors-low", Severity: Watch,
 		Title: "Too few file descriptors",
 		Text:  "The process may open fewer files than limits.connections asks for; the rest would be turned away.",
@@ -51,6 +51,14 @@ var (
 		Title: "The TLS certificate ends soon",
 		Text:  "When it has ended, browsers and apps refuse to connect.",
 		Hint:  "Put the new one at tls.cert and tls.key, then `systemctl reload pipit`."}
+	BackupFailed = &Kind{Code: "backup-failed", Severity: Act,
+		Title: "The last backup failed",
+		Text:  "If the card dies now, what was written since the last good backup is lost.",
+		Hint:  "Mend what it says, then `sudo pipit backup --nightly`."}
+	BackupMissing = &Kind{Code: "backup-missing", Severity: Watch,
+		Title: "There is no recent backup",
+		Text:  "If the card dies, everything since the last backup is lost.",
+		Hint:  "Make a key once with `sudo pipit backup key`; then the box backs up each night. A USB stick labelled PIPIT-BACKUP gets a copy."}
 	LocalCAFailed = &Kind{Code: "local-ca-failed", Severity: Watch,
 		Title: "There is no certificate for HTTPS",
 		Text:  "The box's own authority could not be opened or could not make a certificate. People reach the box without encryption only.",
@@ -72,6 +80,6 @@ var (
 // Kinds returns every condition there is, in listing order. The caller may
 // change the slice, not what it points to.
 func Kinds() []*Kind {
-	return []*Kind{StoreFailed, StoreDamaged, StoreReadOnly, DiskFull, CertificateExpiring,
-		Starting, Stopping, DiskShort, ReserveSpent, ClockUntrusted, DescriptorsLow, MemoryShort, LocalCAFailed, RestartNeeded, SettingsRejected, MetricsOff}
+	return []*Kind{StoreFailed, StoreDamaged, StoreReadOnly, DiskFull, CertificateExpiring, BackupFailed,
+		Starting, Stopping, DiskShort, ReserveSpent, ClockUntrusted, BackupMissing, DescriptorsLow, MemoryShort, LocalCAFailed, RestartNeeded, SettingsRejected, MetricsOff}
 }

@@ -110,7 +110,7 @@ var (
 // stands here again because nothing imports its own storey; a test compares.
 var HealthCondition = &Def{Name: "pipit_health_condition", Type: TypeGauge, Help: "1 while the condition holds.",
 	Labels: []Label{{"code", []string{"store-failed", "store-damaged", "store-read-only", "disk-full", "certificate-expiring",
-		"starting", "stopping", "disk-short", "reserve-spent", "clock-untrusted", "descriptors-low", "memory-short",
+		"backup-failed", "starting", "stopping", "disk-short", "reserve-spent", "clock-untrusted", "backup-missing", "descriptors-low", "memory-short", "local-ca-failed",
 		"restart-needed", "settings-rejected", "metrics-off"}}}}
 
 // Defs returns every declared metric, in the order of a message's walk. The

@@ -38,6 +38,8 @@ var table = map[string]row{
 	"pkg/prealloc":  {1, nil, "blocks for files in the moment they are sized; knows no store"},
 	"pkg/config":    {1, nil, "settings; it knows nobody who reads them"},
 	"pkg/sysd":      {1, nil, "the machine; what progress is comes as probes"},
+	"pkg/backup":    {2, []string{"pkg/snapshot"}, "the encrypted file of a whole box; what the store is, it is told"},
+	"pkg/machine":   {1, nil, "the machine under the server; it reads files and knows no server"},
 	"pkg/localca":   {1, nil, "certificates and the page about them; it opens no socket"},
 	"pkg/snapshot":  {1, nil, "the form of a backup, for back ends and for whoever checks a copy; knows no record"},
 	"pkg/update":    {1, nil, "which version of the server runs; it knows files, and nothing of what the versions do"},
@@ -73,7 +75,7 @@ var table = map[string]row{
 	"pkg/app": {6, []string{below}, "the one place that names back ends and wires everything"},
 
 	"cmd/pipitd":     {7, []string{"pkg/app", "pkg/config", "pkg/sysd", "pkg/update"}, "main of the server; sysd for the log that must be there before app, update for the version that runs at all"},
-	"cmd/pipit":      {7, []string{"pkg/api/apiclient", "pkg/provision", "pkg/client", "pkg/wire", "pkg/config", "pkg/app", "pkg/update"}, "the technician's tool; app for the offline store, wire for what tail shows"},
+	"cmd/pipit":      {7, []string{"pkg/api/apiclient", "pkg/provision", "pkg/client", "pkg/wire", "pkg/config", "pkg/app", "pkg/update", "pkg/backup", "pkg/machine", "pkg/localca"}, "the technician's tool; app for the offline store, wire for what tail shows"},
 	"cmd/pipit-load": {7, []string{"pkg/client", "pkg/wire", "pkg/api/apiclient"}, "load; apiclient to make its own tenant and users"},
 
 	"image/release": {7, []string{"pkg/update"}, "the lists of a release; update for the key that signs them"},

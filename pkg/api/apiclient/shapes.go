@@ -68,24 +68,29 @@ type TenantChange struct {
 
 // ServerInfo is what `pipit status` shows.
 type ServerInfo struct {
-	Version     string          `json:"version"`
-	PID         int             `json:"pid"`
-	UptimeS     int64           `json:"uptime_s"`
-	Ready       bool            `json:"ready"`
-	DataDir     string          `json:"data_dir"`
-	Listen      []string        `json:"listen" nullable:"false" doc:"Addresses that serve people, as host:port."`
-	ListenTLS   []string        `json:"listen_tls" nullable:"false"`
-	Epoch       string          `json:"epoch"`
-	Tenants     int             `json:"tenants"`
-	Connections int             `json:"connections" doc:"Open sockets, of which sessions are signed in."`
-	Sessions    int             `json:"sessions"`
-	Messages    uint64          `json:"messages" doc:"Entries stored since the start."`
-	Commits     uint64          `json:"commits" doc:"Group commits since the start, one flush each."`
-	RSSBytes    int64           `json:"rss_bytes"`
-	MemoryLimit int64           `json:"memory_limit_bytes" doc:"GOMEMLIMIT; 0 if none."`
-	Descriptors DescriptorInfo  `json:"descriptors"`
-	Store       StoreInfo       `json:"store"`
-	Conditions  []ConditionInfo `json:"conditions" nullable:"false" doc:"What is wrong with the box, worst first; empty when all is well."`
+	Version     string   `json:"version"`
+	PID         int      `json:"pid"`
+	UptimeS     int64    `json:"uptime_s"`
+	Ready       bool     `json:"ready"`
+	DataDir     string   `json:"data_dir"`
+	Listen      []string `json:"listen" nullable:"false" doc:"Addresses that serve people, as host:port."`
+	ListenTLS   []string `json:"listen_tls" nullable:"false"`
+	Epoch       string   `json:"epoch"`
+	Tenants     int      `json:"tenants"`
+	Connections int      `json:"connections" doc:"Open sockets, of which sessions are signed in."`
+	Sessions    int      `json:"sessions"`
+	People      int      `json:"people" doc:"Users with sessions, or offline for less than five seconds."`
+	Messages    uint64   `json:"messages" doc:"Entries stored since the start."`
+	Commits     uint64   `json:"commits" doc:"Group commits since the start, one flush each."`
+	// Of the last minute.
+	MessagesPerMinute uint64          `json:"messages_per_minute" doc:"Entries stored in the last minute."`
+	CommitP50US       int64           `json:"commit_p50_us" doc:"What half of the last minute's commits took at most, flush included, in microseconds; 0 if there were none."`
+	CommitP99US       int64           `json:"commit_p99_us" doc:"The same of 99 in 100."`
+	RSSBytes          int64           `json:"rss_bytes"`
+	MemoryLimit       int64           `json:"memory_limit_bytes" doc:"GOMEMLIMIT; 0 if none."`
+	Descriptors       DescriptorInfo  `json:"descriptors"`
+	Store             StoreInfo       `json:"store"`
+	Conditions        []ConditionInfo `json:"conditions" nullable:"false" doc:"What is wrong with the box, worst first; empty when all is well."`
 }
 
 // DescriptorInfo counts open files of the server process.
