@@ -179,7 +179,7 @@ func (p Place) Take(ctx context.Context, c Content, estimate int64, thin bool, t
 		return t, err
 	}
 	t.Removed = append([]string{}, t.Removed...) // JSON shows a list
-	once, err := age.GenerateX25519Identity() // opens this one file, in this process
+	once, err := age.GenerateX25519Identity()    // opens this one file, in this process
 	if err != nil {
 		return t, im.Wrap("verify backup", err)
 	}
