@@ -88,7 +88,7 @@ bundle: release-build ## signed update bundles of all boards: make bundle KEY=oa
 	done
 
 .PHONY: image
-image: ## the card image for the Pi 3, 4, 400 and Zero 2 W into .build/image/ (PI5=1: for the 5 too)
+image: web ## the card image for the Pi 3, 4, 400 and Zero 2 W into .build/image/ (PI5=1: for the 5 too)
 	@VERSION=$(VERSION) image/builder/image.sh
 
 .PHONY: image-lock
@@ -96,11 +96,11 @@ image-lock: ## take over the versions of Debian's packages that the archive has 
 	@image/builder/base.sh lock
 
 .PHONY: image-test
-image-test: ## build the card image, compare two, boot it in QEMU and put 4000 people on it
+image-test: web ## build the card image, compare two, boot it in QEMU and put 4000 people on it
 	@VERSION=$(VERSION) tests/run.sh image
 
 .PHONY: image-torture
-image-torture: ## cut the power of the whole virtual machine (CUTS=10), also during an update
+image-torture: web ## cut the power of the whole virtual machine (CUTS=10), also during an update
 	@VERSION=$(VERSION) PIPIT_IMAGE_CUTS=$(or $(filter-out 100,$(CUTS)),10) tests/run.sh image-torture
 
 .PHONY: pi-gen
@@ -108,7 +108,7 @@ pi-gen: ## Raspberry Pi OS with Pipit, by pi-gen: PI_GEN_DIR=its checkout, branc
 	@image/pi-gen.sh
 
 .PHONY: release
-release: ## everything that is published, into .build/release-VERSION/ (KEY=secret update key)
+release: web ## everything that is published, into .build/release-VERSION/ (KEY=secret update key)
 	@VERSION=$(VERSION) image/release.sh
 
 .PHONY: clean

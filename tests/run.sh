@@ -42,11 +42,11 @@ prepare() {
 	mkdir -p "$BUILD" && rm -f "$SKIPPED" && $GO build -o "$BUILD/skips" ./tests/skips
 }
 
-# tools installs what the tests need, where that is possible and anything is
-# missing. A failure is no error here: the tests that need it say so.
+# tools [COMMAND:PACKAGE…] installs what the tests need, and these, where that is
+# possible and anything is missing. A failure is no error here: the tests that need it say so.
 tools() {
 	local missing=() pair
-	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium; do
+	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium "$@"; do
 		PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 	done
 	# Fonts have no command: Chinese text and emoji, as on the phones of the users.
@@ -191,6 +191,25 @@ crash() {
 	gotest -count=1 -timeout "$1" -run "$ALONE" ./pkg/store/badgerstore
 }
 
+# What building and booting the card image needs.
+IMAGE_TOOLS=(mmdebstrap:mmdebstrap qemu-aarch64-static:qemu-user-static update-binfmts:binfmt-support zstd:zstd cpio:cpio
+	qemu-system-aarch64:qemu-system-arm mcopy:mtools fsck.fat:dosfstools sfdisk:fdisk debugfs:e2fsprogs systemd-nspawn:systemd-container)
+
+# card builds the card image; boot boots it (tests/image/boot).
+card() {
+	if [[ $(id -u) != 0 ]] || ! command -v mmdebstrap >/dev/null; then
+		note "card image: needs root on Debian"
+		return 0
+	fi
+	image/builder/image.sh >"$BUILD/image-path" && cat "$BUILD/image-path"
+}
+
+boot() {
+	local image
+	image=$PWD/$(cat "$BUILD/image-path" 2>/dev/null) && [[ -f $image ]] || return 0 # said already
+	PIPIT_IMAGE=$image PIPIT_DEB=$PWD/$(cat "${image%.img}.deb-path") gotest -count=1 -timeout "$1" "${@:2}" ./tests/image/boot
+}
+
 checks() {
 	step "formatting" formatted
 	step "vet" $GO vet ./...
@@ -234,6 +253,20 @@ e2e)
 	step "web client in a browser" e2e
 	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
 	;;
+image)
+	step "tools for the tests" prepare
+	step "packages for the tests" tools "${IMAGE_TOOLS[@]}"
+	step "card image" card
+	step "card image, booted" boot 60m
+	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
+	;;
+image-torture)
+	step "tools for the tests" prepare
+	step "packages for the tests" tools "${IMAGE_TOOLS[@]}"
+	step "card image" card
+	step "card image, power cuts" boot 12h -run '^TestPowerCuts$'
+	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
+	;;
 fuzz)
 	step "tools for the tests" prepare
 	step "fuzzing, ${FUZZTIME:-30s} each" fuzz
@@ -244,7 +277,7 @@ bench)
 	;;
 gen-check) step "generated files" generated ;;
 *)
-	echo "usage: tests/run.sh test|check|e2e|race|bench|torture|fuzz|gen-check" >&2
+	echo "usage: tests/run.sh test|check|e2e|race|bench|torture|image|image-torture|fuzz|gen-check" >&2
 	exit 2
 	;;
 esac

@@ -51,13 +51,13 @@ tool() { chroot "$work/tools" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin "$
 
 # 1. the system
 zstd -qdc "$base" | tar -C "$root" -xp --numeric-owner --xattrs --xattrs-include='*'
-"$here/base.sh" emulation
-printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" && chmod 755 "$root/usr/sbin/policy-rc.d"
-# dpkg is this machine's own, which is quick; only the package's scripts are emulated.
-dpkg --root="$root" --force-architecture --force-script-chrootless --force-not-root --force-unsafe-io --log=/dev/null --install "$deb" >"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log" >&2; exit 1; }
-rm -f "$root/usr/sbin/policy-rc.d"
+# The tools' dpkg, in place of the system's own under emulation; Pipit's scripts know how to work on another root.
+cp "$deb" "$work/out/pipit.deb"
+tool dpkg --root=/work/root --force-architecture --force-depends --force-script-chrootless --force-unsafe-io --log=/dev/null \
+	--install /work/pipit.deb >"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log" >&2; exit 1; }
 tar -C "$here/../overlay" -c --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX . | tar -C "$root" -xp --keep-directory-symlink
 chmod 440 "$root"/etc/sudoers.d/*
+tool systemd-sysusers --root=/work/root
 
 # 2. the boot partition: firmware, kernel and what a person edits; not twice on the card
 cp -r "$root"/usr/lib/raspi-firmware/* "$boot/"
@@ -94,7 +94,7 @@ ext4FS() {
 	local file=$1 mib=$2 label=$3
 	shift 3
 	truncate -s "${mib}M" "$work/out/$file"
-	tool env E2FSPROGS_FAKE_TIME="$epoch" mkfs.ext4 -q -F -L "$label" -U "$(uuid "$label")" -J size=16 -m 1 \
+	tool env LC_ALL=C.UTF-8 E2FSPROGS_FAKE_TIME="$epoch" mkfs.ext4 -q -F -L "$label" -U "$(uuid "$label")" -J size=16 -m 1 \
 		-E "hash_seed=$(uuid "$label hash"),lazy_itable_init=0,lazy_journal_init=0,nodiscard" "$@" "/work/$file"
 }
 ext4FS root.ext4 "$root_mib" root -d /work/root.tar

@@ -43,10 +43,8 @@ before_packages() {
 		COMPRESS=zstd
 		RESUME=none
 	CONF
-	# fsck.ext4 and fsck.vfat go into it by what fstab names.
-	install -D -m 644 /dev/stdin "$root/etc/fstab" <<-'FSTAB'
-		/dev/root / ext4 ro 0 1
-	FSTAB
+	# A root that is never written is never checked: no fsck in the first file system.
+	install -D -m 644 /dev/stdin "$root/etc/fstab" <<<'/dev/root / ext4 ro 0 0'
 	# Keys are made on the device. openssh-server makes none where some are, and
 	# under emulation they would cost a minute.
 	install -d "$root/etc/ssh"
@@ -73,44 +71,37 @@ before_packages() {
 grafted=(bash dash perl dpkg-deb tar gzip xz zstd sed grep mawk cpio find xargs
 	cat cp mv rm ln ls mkdir mktemp chmod chown touch head tail sort cut tr uniq wc basename dirname readlink date stat install env expr id test)
 
-# unpacker: before the essential packages are in, dpkg finds this to unpack with.
-unpacker() {
-	[[ $(uname -m) == x86_64 ]] || return 0
-	strange_libraries "$1"
-	install -D "$("$here/tools.sh")/usr/bin/dpkg-deb" "$1/usr/local/bin/dpkg-deb"
-}
-
-strange_libraries() {
-	local root=$1 tools
-	tools=$("$here/tools.sh")
-	cp -a "$tools/usr/lib64" "$root/usr/lib64"
-	ln -s usr/lib64 "$root/lib64"
-	cp -a "$tools/usr/lib/x86_64-linux-gnu" "$root/usr/lib/x86_64-linux-gnu"
-}
-
-# graft: after the essential packages are in.
+# graft: before the first package is configured. dpkg is told that each of these
+# files belongs elsewhere (a diversion), so that it unpacks the system's own there.
 graft() {
 	local root=$1 tools p
 	[[ $(uname -m) == x86_64 ]] || return 0
 	tools=$("$here/tools.sh")
-	for p in "${grafted[@]}"; do
-		if [[ -f $root/usr/bin/$p && ! -L $root/usr/bin/$p ]]; then
-			mv "$root/usr/bin/$p" "$root/usr/bin/$p.arm64"
-			cp -L "$tools/usr/bin/$p" "$root/usr/bin/$p"
-		elif [[ ! -e $root/usr/bin/$p ]]; then # of a package that is still to come: found before it
-			cp -L "$tools/usr/bin/$p" "$root/usr/local/bin/$p"
-		fi
+	cp -a "$tools/usr/lib64" "$root/usr/lib64"
+	ln -s usr/lib64 "$root/lib64"
+	cp -a "$tools/usr/lib/x86_64-linux-gnu" "$root/usr/lib/x86_64-linux-gnu"
+	for p in kmod "${grafted[@]}"; do
+		[[ ! -e $root/usr/bin/$p ]] || mv "$root/usr/bin/$p" "$root/usr/bin/$p.arm64"
+		cp -L "$tools/usr/bin/$p" "$root/usr/bin/$p"
+		printf '%s\n' "/usr/bin/$p" "/usr/bin/$p.arm64" : >>"$root/var/lib/dpkg/diversions"
 	done
-	cp -L "$tools/usr/bin/kmod" "$root/usr/local/bin/kmod"
-	for p in depmod modinfo modprobe; do ln -s ../bin/kmod "$root/usr/local/sbin/$p"; done
 }
 
-# ungraft: nothing of this machine stays.
+# ungraft: nothing of this machine stays, and the system's own are back in their
+# places: first kmod (it goes into the first file system), then the others.
 ungraft() {
 	local root=$1 p
 	[[ -d $root/usr/lib/x86_64-linux-gnu ]] || return 0
-	for p in "$root"/usr/bin/*.arm64; do mv "$p" "${p%.arm64}"; done
-	rm -rf "$root/usr/lib64" "$root/lib64" "$root/usr/lib/x86_64-linux-gnu" "$root"/usr/local/bin/* "$root"/usr/local/sbin/*
+	for p in "${@:2}"; do
+		rm "$root/usr/bin/$p"
+		[[ ! -e $root/usr/bin/$p.arm64 ]] || mv "$root/usr/bin/$p.arm64" "$root/usr/bin/$p"
+	done
+}
+
+# strangers DIR: programs and libraries that are of x86-64.
+strangers() {
+	find "$1" -xdev -type f -size +0 -print0 |
+		perl -0 -ne 'chomp; open my $f, "<", $_ or next; read $f, my $b, 20; print "$_\n" if $b =~ /^\x7fELF.{14}\x3e\0/s'
 }
 
 # after_packages: build the first file system and leave nothing of this machine.
@@ -119,8 +110,16 @@ after_packages() {
 	echo 'update_initramfs=yes' >"$root/etc/initramfs-tools/update-initramfs.conf"
 	local version
 	version=$(cd "$root/usr/lib/modules" && ls)
+	ungraft "$root" kmod
+	rm -f "$root"/usr/lib/x86_64-linux-gnu/libkmod.so* # mkinitramfs would take it along
 	chroot "$root" mkinitramfs -o "/boot/initrd.img-$version" "$version"
-	ungraft "$root"
+	chroot "$root" unmkinitramfs "/boot/initrd.img-$version" /tmp/initrd
+	ungraft "$root" "${grafted[@]}"
+	perl -i -ne 'push @r, $_; if (@r == 3) { print @r unless $r[1] =~ /\.arm64$/; @r = () }' "$root/var/lib/dpkg/diversions"
+	rm -rf "$root/usr/lib64" "${root:?}/lib64" "$root/usr/lib/x86_64-linux-gnu"
+	[[ -z $(strangers "$root") ]] || { echo "base.sh: programs of another processor are left:"; strangers "$root"; return 1; } >&2
+	[[ -n $(find "$root/tmp/initrd" -maxdepth 2 -name init -perm -100) && -z $(strangers "$root/tmp/initrd") ]] || { echo "base.sh: the first file system is not whole:"; strangers "$root/tmp/initrd"; return 1; } >&2
+	rm -rf "$root/tmp/initrd"
 	# Kept of mmdebstrap's settings: what dpkg leaves out, for who adds a package by hand.
 	sed -i '/^force-/d' "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
 	rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap"
@@ -135,8 +134,8 @@ after_packages() {
 
 build() {
 	local tar=$1 debs=$cache/debs-$SUITE-arm64 options=() m
-	for m in mmdebstrap qemu-aarch64-static update-binfmts zstd; do
-		command -v "$m" >/dev/null || { echo "image/builder/base.sh: needs $m (Debian: mmdebstrap qemu-user-static binfmt-support zstd)" >&2; return 1; }
+	for m in mmdebstrap update-binfmts zstd cpio; do
+		command -v "$m" >/dev/null || { echo "image/builder/base.sh: needs $m (Debian: mmdebstrap qemu-user-static binfmt-support zstd cpio)" >&2; return 1; }
 	done
 	[[ $(id -u) == 0 ]] || { echo "image/builder/base.sh: needs root" >&2; return 1; }
 	emulation
@@ -150,15 +149,15 @@ build() {
 	fi
 	while read -r m; do options+=("--dpkgopt=$m"); done < <(sed 's/#.*//;/^\s*$/d' "$here/dpkg.conf")
 	# systemd-hwdb costs tens of seconds and describes keyboards and mice.
-	export SYSTEMD_HWDB_UPDATE_BYPASS=1 PI5 DEBIAN_FRONTEND=noninteractive
+	# INITRD=No: the kernel's script builds no first file system; after_packages does, once.
+	export SYSTEMD_HWDB_UPDATE_BYPASS=1 INITRD=No PI5 DEBIAN_FRONTEND=noninteractive
 	TMPDIR=$tmp mmdebstrap --mode=root --variant=apt --architectures=arm64 \
 		--components="main contrib non-free-firmware" \
 		--include="$(packages | tr ' ' ,)" --aptopt='APT::Install-Recommends "false"' --aptopt='#clear DPkg::Pre-Install-Pkgs' "${options[@]}" --dpkgopt=force-confold \
 		--skip=download/empty --skip=essential/unlink \
 		--setup-hook="'$here/base.sh' hook before_packages \"\$1\"" \
 		--setup-hook="sync-in '$debs' /var/cache/apt/archives/" \
-		--extract-hook="'$here/base.sh' hook unpacker \"\$1\"" \
-		--essential-hook="'$here/base.sh' hook graft \"\$1\"" \
+		--extract-hook="'$here/base.sh' hook graft \"\$1\"" \
 		--customize-hook="sync-out /var/cache/apt/archives '$debs'" \
 		--customize-hook="rm -f \"\$1\"/var/cache/apt/archives/*.deb" \
 		--customize-hook="'$here/base.sh' hook after_packages \"\$1\"" \

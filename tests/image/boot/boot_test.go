@@ -367,9 +367,17 @@ func TestAppliance(t *testing.T) {
 	t.Run("two people talk", func(t *testing.T) { b.chat(t, "plain", "http://"+b.Addr(80)) })
 	t.Run("two people talk over TLS", func(t *testing.T) { b.chat(t, "secure", "https://"+b.Addr(443)) })
 	t.Run("4000 sessions in 2 GB", func(t *testing.T) { b.hold(t, "crowd", crowd) })
-	t.Run("what was secret is gone from the boot partition", func(t *testing.T) {
-		if text := b.sh(t, "cat /boot/firmware/pipit.yaml"); strings.Contains(text, secretMark) {
-			t.Errorf("pipit.yaml still holds a secret:\n%s", text)
+	t.Run("pipit.yaml was used", func(t *testing.T) {
+		if text := b.sh(t, "cat /boot/firmware/pipit*.yaml"); !strings.Contains(text, "Oakhill") || strings.Contains(text, secretMark) {
+			t.Errorf("the used pipit.yaml should be there without its secrets:\n%s", text)
+		}
+		if text := b.sh(t, "ls /boot/firmware"); strings.Contains(text, "pipit-errors.txt") {
+			t.Errorf("there are complaints:\n%s", b.sh(t, "cat /boot/firmware/pipit-errors.txt"))
+		}
+		tenants, err := b.admin.Tenants(b.ctx())
+		b.must(err)
+		if len(tenants) == 0 || tenants[0].Name != "Oakhill" {
+			t.Errorf("the organisation of pipit.yaml is not there: %+v", tenants)
 		}
 	})
 	one := b.identity(t)

@@ -141,7 +141,7 @@ func TestLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{fmt.Sprintf("root=PARTUUID=%08x-02", id), " ro ", "init=/usr/lib/pipit/init", "fsck.repair=yes"} {
+	for _, want := range []string{fmt.Sprintf("root=PARTUUID=%08x-02", id), " ro ", "init=/usr/lib/pipit/init", "fsck.mode=skip"} {
 		if !strings.Contains(string(cmdline), want) {
 			t.Errorf("cmdline.txt has no %q: %s", want, cmdline)
 		}

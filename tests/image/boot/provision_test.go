@@ -5,5 +5,18 @@ const secretMark = "secret-of-this-test"
 
 // provisioning is a pipit.yaml as a person fills it in, with the technician's key.
 func provisioning(key string) string {
-	return "ssh:\n  keys:\n    - " + key + "\n"
+	return `language: en
+timezone: Europe/Berlin
+organisation:
+  name: Oakhill
+  kind: school
+administrator:
+  name: Ann
+  username: ann
+network:
+  wifi_name: Oakhill
+  wifi_password: ` + secretMark + `
+ssh:
+  keys:
+    - ` + key + "\n"
 }
