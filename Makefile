@@ -39,6 +39,10 @@ test: ## everything a change must pass; installs what it needs on Debian as root
 e2e: ## the web client in a real browser against a real server (part of make test)
 	@tests/run.sh e2e
 
+.PHONY: screenshots
+screenshots: ## pictures of every page of the web client into .build/screenshots/
+	@tests/run.sh screenshots
+
 .PHONY: check
 check: ## formatting, vet, staticcheck, the plan of the house, generated files
 	@tests/run.sh check

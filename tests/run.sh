@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The steps behind `make`: tests/run.sh test|check|e2e|race|bench|torture|fuzz|gen-check.
+# The steps behind `make`: tests/run.sh test|check|e2e|screenshots|race|bench|torture|fuzz|gen-check.
 #
 # Each step is announced, timed and run even if one before it failed; the run
 # fails if any did. What could not run is listed at the end (tests/skips), and
@@ -46,7 +46,8 @@ prepare() {
 # possible and anything is missing. A failure is no error here: the tests that need it say so.
 tools() {
 	local missing=() pair
-	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium "$@"; do
+	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium \
+		mmdebstrap:mmdebstrap systemd-nspawn:systemd-container lintian:lintian dpkg-deb:dpkg ssh-keygen:openssh-client "$@"; do
 		PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 	done
 	# Fonts have no command: Chinese text and emoji, as on the phones of the users.
@@ -159,7 +160,7 @@ bars() { make -s build && $GO run ./tests/load -bin "$BUILD"; }
 
 units() {
 	local list
-	list=$($GO list ./... | grep -v -e "^$MODULE/tests/crash" -e "^$MODULE/tests/image/boot") || return 1
+	list=$($GO list ./... | grep -v -e "^$MODULE/tests/crash" -e "^$MODULE/tests/image/boot" -e "^$MODULE/tests/twin") || return 1
 	# shellcheck disable=SC2086 # a list of packages
 	gotest -timeout 20m -skip "$ALONE" $list
 }
@@ -185,6 +186,12 @@ e2e() {
 	fi
 	(cd pkg/web && NO_COLOR=1 CHROMIUM=$(command -v chromium) npx --no vitest run --config vitest.e2e.config.ts)
 }
+
+# twin boots the image's own system as a container: the units, the first boot, the
+# watchdog, the packages.
+twin() { gotest -count=1 -timeout 20m ./tests/twin; }
+
+screenshots() { (cd pkg/web && NO_COLOR=1 PIPIT_SCREENSHOTS=1 CHROMIUM=$(command -v chromium) npx --no vitest run --config vitest.e2e.config.ts); }
 
 crash() {
 	gotest -count=1 -p 1 -timeout "$1" ./tests/crash/... || return 1
@@ -229,6 +236,7 @@ test)
 	step "race detector" race
 	step "other boards" cross
 	step "32-bit tests" words32
+	step "the twin of the card" twin
 	step "faults, short form" crash 20m
 	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
 	;;
@@ -267,6 +275,12 @@ image-torture)
 	step "card image, power cuts" boot 12h -run '^TestPowerCuts$'
 	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
 	;;
+screenshots)
+	step "tools for the tests" prepare
+	step "packages for the tests" tools
+	step "web client" pkg/web/build.sh
+	step "screenshots" screenshots
+	;;
 fuzz)
 	step "tools for the tests" prepare
 	step "fuzzing, ${FUZZTIME:-30s} each" fuzz
@@ -277,7 +291,7 @@ bench)
 	;;
 gen-check) step "generated files" generated ;;
 *)
-	echo "usage: tests/run.sh test|check|e2e|race|bench|torture|image|image-torture|fuzz|gen-check" >&2
+	echo "usage: tests/run.sh test|check|e2e|screenshots|race|bench|torture|image|image-torture|fuzz|gen-check" >&2
 	exit 2
 	;;
 esac

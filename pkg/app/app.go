@@ -28,6 +28,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/api"
 	"github.com/pipit-im/pipit/pkg/audit"
 	"github.com/pipit-im/pipit/pkg/auth"
+	"github.com/pipit-im/pipit/pkg/auth/oidcop"
 	"github.com/pipit-im/pipit/pkg/bus"
 	"github.com/pipit-im/pipit/pkg/bus/membus"
 	"github.com/pipit-im/pipit/pkg/chat"
@@ -69,8 +70,10 @@ type App struct {
 	began  time.Time
 
 	cfg    atomic.Pointer[config.Config]
-	memory sysd.MemoryLimit
-	fdMax  uint64
+	memory sysd.MemoryLimit // watchHealth's, once that runs
+	// memoryNow is the soft bound that holds now.
+	memoryNow atomic.Int64
+	fdMax     uint64
 
 	board   *health.Board
 	metrics *metrics.Registry
@@ -81,6 +84,7 @@ type App struct {
 	bus     *membus.Bus
 	dir     *directory.Directory
 	auth    *auth.Auth
+	op      *oidcop.Provider
 	audit   *audit.Log
 	chat    *chat.Chat
 	hub     *hub.Hub
@@ -111,6 +115,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 
 	a.memory = sysd.SetMemoryLimit(cfg.Memory.LimitBytes)
+	a.memoryNow.Store(a.memory.Bytes)
 	a.board = health.New(time.Now, o.Log)
 	a.board.Set(health.Starting, "")
 	a.metrics = metrics.New(Version)
@@ -135,8 +140,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.audit = audit.New(audit.Options{Records: a.store, Box: a.store, Log: o.Log})
+	grants := oidcop.NewGrants(a.store, a.store, a.store)
 	if a.auth, err = auth.New(ctx, auth.Options{
-		Tokens: a.store, Credentials: a.store, Records: a.store, Box: a.store, Users: a.dir, WantTOTP: a.dir.WantsTOTP, Log: o.Log,
+		Tokens: grants, Credentials: a.store, Records: a.store, Box: a.store, Users: a.dir, WantTOTP: a.dir.WantsTOTP, Log: o.Log,
 		Limits: authLimits(&cfg), Ended: a.signedOut,
 	}); err != nil {
 		return nil, err
@@ -159,6 +165,11 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Heartbeat: cfg.Limits.Heartbeat, Origins: func() []string { return a.config().Origins },
 		Metrics: a.metrics, Log: o.Log,
 	})
+	if a.op, err = oidcop.New(oidcop.Options{
+		Auth: a.auth, Grants: grants, Users: a.dir, Records: a.store, Box: a.store, Log: o.Log,
+	}); err != nil {
+		return nil, err
+	}
 	a.api = api.New(api.Options{
 		Auth: a.auth, Directory: a.dir, Chat: a.chat, Audit: a.audit, Store: a.store, Limits: a.limits,
 		Ready: a.ready, Status: a.status, Log: o.Log, Version: Version,
@@ -173,7 +184,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		// Nobody's messages wait for a number: it is said, and the server goes on.
 		a.board.Set(health.MetricsOff, err.Error())
 	}
-	a.front.set(a.countRequests(a.takeBack(a.trust(web.New(a.api.Public())))))
+	a.front.set(a.countRequests(a.takeBack(a.trust(a.signInFirst(web.New(a.api.Public()))))))
 	a.listeners.handler.set(a.gateway)
 	a.board.Clear(health.Starting)
 	return a, nil

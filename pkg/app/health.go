@@ -86,10 +86,9 @@ func (a *App) look() {
 	if left, ok := a.certs.left(time.Now()); ok {
 		b.Update(health.CertificateExpiring, left < certWarning, "it ends "+time.Now().Add(left).Format("2006-01-02"))
 	}
-	if limit := a.memory.Bytes; limit > 0 {
-		used := rss()
-		b.Update(health.MemoryShort, used > limit, fmt.Sprintf("%d MiB used, %d MiB is the limit", used>>20, limit>>20))
-	}
+	a.memoryNow.Store(a.memory.Follow())
+	used := rss()
+	b.Update(health.MemoryShort, used > a.memory.Most, fmt.Sprintf("%d MiB used, %d MiB is the limit", used>>20, a.memory.Most>>20))
 }
 
 // status is what `pipit status` shows.
@@ -107,7 +106,7 @@ func (a *App) status() api.ServerInfo {
 		Connections: int(net.Open), Sessions: online.Sessions, People: online.People,
 		Messages: s.Entries, Commits: s.Batches, MessagesPerMinute: perMinute,
 		CommitP50US: p50.Microseconds(), CommitP99US: p99.Microseconds(),
-		RSSBytes: rss(), MemoryLimit: a.memory.Bytes,
+		RSSBytes: rss(), MemoryLimit: a.memoryNow.Load(),
 		Descriptors: apiclient.DescriptorInfo{Open: openDescriptors(), Limit: int(min(a.fdMax, 1<<31-1))},
 		Store: apiclient.StoreInfo{State: s.State.String(), Reason: s.Reason, Bytes: s.LSMBytes + s.ValueLogBytes,
 			FreeBytes: s.FreeBytes, LowWaterBytes: s.LowWaterBytes, ReserveBytes: s.ReserveBytes, Damaged: s.Damaged},

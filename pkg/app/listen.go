@@ -176,7 +176,7 @@ func (a *App) listenAdmin(dir string) error {
 	if err != nil {
 		return &StoreError{Sentence: fmt.Sprintf("The admin socket %s can't be made: %v", path, err), Cause: err}
 	}
-	a.admin = &http.Server{Handler: a.api.Admin(), ReadHeaderTimeout: api.ReadHeaderTimeout, IdleTimeout: api.IdleTimeout, ErrorLog: quietLog(a.log)}
+	a.admin = &http.Server{Handler: a.plant(a.api.Admin()), ReadHeaderTimeout: api.ReadHeaderTimeout, IdleTimeout: api.IdleTimeout, ErrorLog: quietLog(a.log)}
 	a.serve(a.admin, &peerListener{UnixListener: l.(*net.UnixListener), app: a})
 	return nil
 }

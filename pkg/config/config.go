@@ -111,7 +111,7 @@ type Storage struct {
 
 // Memory is the soft bound of the Go heap.
 type Memory struct {
-	LimitBytes int64 // 0 = nine tenths of the cgroup's limit, if it has one
+	LimitBytes int64 // 0 = 96 MiB, raised while more is in use (sysd.SetMemoryLimit)
 }
 
 // Shutdown is how the server stops.

@@ -145,7 +145,7 @@ var settings = []setting{
 		field: func(c *Config) any { return &c.Storage.ReadOnly }},
 
 	{key: "memory.limit_bytes", def: "0", size: true, min: 32 * mib, max: 1024 * gib, zero: true, example: "256MiB", allowed: "a size from 32MiB to 1TiB, or 0",
-		doc:   "Soft bound of the memory that the Go runtime holds. 0 is nine tenths of the limit of the unit or container, if there is one.",
+		doc:   "Soft bound of the memory that the Go runtime holds. 0 is 96 MiB, and more while more is in use: up to nine tenths of the limit of the unit or container, or three quarters of the machine.",
 		field: func(c *Config) any { return &c.Memory.LimitBytes }},
 
 	{key: "shutdown.timeout", def: "10s", min: int64(time.Second), max: int64(5 * time.Minute), example: "10s", allowed: durations + " from 1s to 5m",

@@ -81,12 +81,14 @@ type (
 		Group     im.ConvID   `json:"group,omitempty"`
 		Board     im.ConvID   `json:"board,omitempty"`
 		Archived  bool        `json:"archived,omitempty"`
+		Listed    bool        `json:"listed,omitempty"`
 		Created   im.Millis   `json:"created"`
 	}
 	rosterRecord struct {
 		SourcedID  string      `json:"sourced_id,omitempty"`
 		GuardianOf []im.UserID `json:"guardian_of,omitempty"`
 		Listed     bool        `json:"listed,omitempty"`
+		Missing    bool        `json:"missing,omitempty"`
 	}
 )
 
@@ -118,7 +120,7 @@ func (d *Directory) loadGroups(ctx context.Context, t im.TenantID) (*groups, err
 			return err
 		}
 		classes[im.ClassID(id)] = &im.Class{Tenant: t, ID: im.ClassID(id), Name: r.Name, Term: r.Term, Ends: r.Ends, SourcedID: r.SourcedID,
-			Teachers: r.Teachers, Students: r.Students, Group: r.Group, Board: r.Board, Archived: r.Archived, Created: r.Created}
+			Teachers: r.Teachers, Students: r.Students, Group: r.Group, Board: r.Board, Archived: r.Archived, Listed: r.Listed, Created: r.Created}
 		return nil
 	})
 	if err != nil {
@@ -130,7 +132,7 @@ func (d *Directory) loadGroups(ctx context.Context, t im.TenantID) (*groups, err
 		if err := json.Unmarshal(value, &r); err != nil {
 			return err
 		}
-		roster[im.UserID(id)] = &im.RosterUser{User: im.UserID(id), SourcedID: r.SourcedID, GuardianOf: r.GuardianOf, Listed: r.Listed}
+		roster[im.UserID(id)] = &im.RosterUser{User: im.UserID(id), SourcedID: r.SourcedID, GuardianOf: r.GuardianOf, Listed: r.Listed, Missing: r.Missing}
 		return nil
 	})
 	if err != nil {
@@ -221,6 +223,12 @@ func (d *Directory) Classes(t im.TenantID) []*im.Class {
 	})
 }
 
+// RosterUsers returns what rosters say, in order of user id. The records are
+// shared and read-only.
+func (d *Directory) RosterUsers(t im.TenantID) []*im.RosterUser {
+	return slices.SortedFunc(maps.Values(d.groups(t).roster), func(a, b *im.RosterUser) int { return cmp.Compare(a.User, b.User) })
+}
+
 // ClassesOf returns the classes of a user that are not archived, in order of id;
 // of a guardian, those of the members linked to the guardian. The slice is shared
 // and read-only.
@@ -239,6 +247,14 @@ func (d *Directory) RosterUser(t im.TenantID, u im.UserID) *im.RosterUser {
 func (d *Directory) BySourcedID(t im.TenantID, sourced string) (im.UserID, bool) {
 	u, ok := d.groups(t).sourced[sourced]
 	return u, ok
+}
+
+// CountUsers returns how many users a tenant has, disabled ones too.
+func (d *Directory) CountUsers(t im.TenantID) int {
+	if ten := d.snap.Load().byID[t]; ten != nil {
+		return len(ten.sorted)
+	}
+	return 0
 }
 
 // GuardiansOf returns the guardians of a member, in order of id; read-only.
@@ -266,7 +282,7 @@ func (d *Directory) PutClasses(ctx context.Context, t im.TenantID, list []im.Cla
 		records := make([]store.Record, len(part))
 		for i, c := range part {
 			value, err := json.Marshal(classRecord{Name: c.Name, Term: c.Term, Ends: c.Ends, SourcedID: c.SourcedID, Teachers: c.Teachers,
-				Students: c.Students, Group: c.Group, Board: c.Board, Archived: c.Archived, Created: c.Created})
+				Students: c.Students, Group: c.Group, Board: c.Board, Archived: c.Archived, Listed: c.Listed, Created: c.Created})
 			if err != nil {
 				return im.Wrap("directory: encode a class", err)
 			}
@@ -300,7 +316,7 @@ func (d *Directory) PutRosterUsers(ctx context.Context, t im.TenantID, list []im
 	for part := range slices.Chunk(list, recordsAtOnce) {
 		records := make([]store.Record, len(part))
 		for i, r := range part {
-			value, err := json.Marshal(rosterRecord{SourcedID: r.SourcedID, GuardianOf: r.GuardianOf, Listed: r.Listed})
+			value, err := json.Marshal(rosterRecord{SourcedID: r.SourcedID, GuardianOf: r.GuardianOf, Listed: r.Listed, Missing: r.Missing})
 			if err != nil {
 				return im.Wrap("directory: encode a user of a roster", err)
 			}

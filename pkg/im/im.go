@@ -219,6 +219,7 @@ type Class struct {
 	Group     ConvID // "" until it was made
 	Board     ConvID
 	Archived  bool // its term is over: its conversations are archived, it gives no rights
+	Listed    bool // came with a roster: is archived when a roster names it no more
 	Created   Millis
 }
 
@@ -228,6 +229,7 @@ type RosterUser struct {
 	SourcedID  string   // the roster's id, "" if it has none
 	GuardianOf []UserID // the members to whom a guardian is linked
 	Listed     bool     // came with a roster: is disabled when a roster names the user no more
+	Missing    bool     // a roster had the user disabled, and may have the user enabled again
 }
 
 // Conversation is the record of one append-only log and what rules it.

@@ -132,10 +132,10 @@ type judgement struct {
 	problems []Problem
 }
 
-// judge turns what was found into a Setup, and reports everything that can't be meant,
-// in the order of the lines.
-func judge(found map[string]config.Value, folder string) (Setup, []Problem) {
-	j := &judgement{folder: folder}
+// judge turns what was found into a Setup, and adds to the faults of the text everything
+// that can't be meant, in the order of the lines.
+func judge(found map[string]config.Value, faults []Problem, folder string) (Setup, []Problem) {
+	j := &judgement{folder: folder, problems: faults}
 	for _, r := range rows {
 		if v, ok := found[r.key]; ok {
 			r.set(j, v)
@@ -143,7 +143,8 @@ func judge(found map[string]config.Value, folder string) (Setup, []Problem) {
 	}
 	line := func(key string) int { return found[key].Line }
 	need := func(key, other string) {
-		if _, ok := found[key]; ok && found[other].Line == 0 {
+		// A key that is missing may be one of those that are spelt wrong.
+		if _, ok := found[key]; ok && found[other].Line == 0 && len(faults) == 0 {
 			j.problems = append(j.problems, problem(line(key), fmt.Sprintf("%s needs %s too.", key, other), fmt.Sprintf("写了 %s,还要写 %s。", key, other)))
 		}
 	}

@@ -99,13 +99,10 @@ func Read(folder string) (Setup, []Problem, error) {
 		return Setup{}, []Problem{*p}, nil
 	}
 	found, faults := config.ReadStrict(text, schema)
-	if len(faults) > 0 {
-		return Setup{}, explain(faults, text), nil
-	}
-	if len(found) == 0 {
+	if len(found)+len(faults) == 0 {
 		return Setup{file: name}, nil, nil
 	}
-	s, problems := judge(found, folder)
+	s, problems := judge(found, explain(faults, text), folder)
 	s.file, s.text = name, text
 	return s, problems, nil
 }

@@ -203,6 +203,10 @@ func TestProblems(t *testing.T) {
 	if len(problems) != 3 || problems[0].Line != 1 || problems[1].Line != 2 || problems[2].Line != 3 {
 		t.Errorf("%v", problems)
 	}
+	_, problems, _ = Read(card(t, "organisation:\n  name: x\nadminstrator:\n  name: y\nlanguage: de\n"))
+	if len(problems) != 2 || problems[0].Line != 3 || problems[1].Line != 5 {
+		t.Errorf("%v", problems)
+	}
 	// A secret is never repeated.
 	_, problems, _ = Read(card(t, "network:\n  wifi_name: x\n  wifi_password: geheim\n"))
 	if len(problems) != 1 || strings.Contains(Report(problems), "geheim") {

@@ -35,6 +35,17 @@ const (
 	RecordImport     RecordKind = 25 // the journal of a roster import that is under way
 )
 
+// The kinds of sign-in for and through others.
+const (
+	RecordOIDCKey     RecordKind = 40 // oidcop: key id → signing key
+	RecordOIDCClient  RecordKind = 41 // oidcop: client id → client
+	RecordOIDCConsent RecordKind = 42 // oidcop: user "/" client → scopes agreed to
+	RecordOIDCGrant   RecordKind = 43 // oidcop: user "/" grant → grant
+	RecordOIDCToken   RecordKind = 44 // oidcop: hash of an access token → user "/" grant
+	RecordProvider    RecordKind = 50 // oidcrp: provider id → provider
+	RecordLink        RecordKind = 51 // oidcrp: provider "/" hash of the subject → user
+)
+
 // The bounds of records.
 const (
 	MaxRecordID    = 128      // bytes of an id: printable ASCII without the space

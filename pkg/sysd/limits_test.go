@@ -18,16 +18,46 @@ func TestMemoryLimit(t *testing.T) {
 		cgroup, system func() (uint64, error)
 		want           MemoryLimit
 	}{
-		{"cgroup below RAM", "", 0, val(512 << 20), val(gib), MemoryLimit{(512 << 20) / 10 * 9, "cgroup"}},
-		{"cgroup above RAM", "", 0, val(2 * gib), val(gib), MemoryLimit{0, "none"}},
-		{"cgroup is RAM", "", 0, val(gib), val(gib), MemoryLimit{0, "none"}},
-		{"RAM unknown", "", 0, val(1000), fails, MemoryLimit{900, "cgroup"}},
-		{"no cgroup", "", 0, fails, val(gib), MemoryLimit{0, "none"}},
-		{"configured", "", 77, val(1000), val(gib), MemoryLimit{77, "memory.limit_bytes"}},
-		{"GOMEMLIMIT", "1GiB", 77, val(1000), val(gib), MemoryLimit{0, "GOMEMLIMIT"}},
+		{"cgroup below RAM", "", 0, val(512 << 20), val(gib), MemoryLimit{Bytes: usualMemory, Most: (512 << 20) / 10 * 9, Source: "cgroup"}},
+		{"cgroup above RAM", "", 0, val(2 * gib), val(gib), MemoryLimit{Bytes: usualMemory, Most: gib / 4 * 3, Source: "machine"}},
+		{"cgroup is RAM", "", 0, val(gib), val(gib), MemoryLimit{Bytes: usualMemory, Most: gib / 4 * 3, Source: "machine"}},
+		{"RAM unknown", "", 0, val(1000), fails, MemoryLimit{Bytes: 900, Most: 900, Source: "cgroup"}},
+		{"no cgroup", "", 0, fails, val(gib), MemoryLimit{Bytes: usualMemory, Most: gib / 4 * 3, Source: "machine"}},
+		{"configured", "", 77, val(1000), val(gib), MemoryLimit{Bytes: 77, Most: 77, Source: "memory.limit_bytes"}},
+		{"GOMEMLIMIT", "1GiB", 77, val(1000), val(gib), MemoryLimit{Source: "GOMEMLIMIT"}},
 	} {
 		if got := memoryLimit(tc.env, tc.configured, tc.cgroup, tc.system); got != tc.want {
 			t.Errorf("%s: %+v, want %+v", tc.name, got, tc.want)
+		}
+	}
+}
+
+// TestMemoryFollows: the bound rises above what is in use for long, not for a
+// peak, never over the most there is, and comes down again.
+func TestMemoryFollows(t *testing.T) {
+	const mib = 1 << 20
+	l := MemoryLimit{Bytes: 96 * mib, Most: 300 * mib, now: 96 * mib}
+	for _, c := range []struct {
+		what       string
+		live       int64
+		looks      int
+		want, last int64 // while it lasts, and at its end
+	}{
+		{"usual", 40 * mib, 100, 96 * mib, 96 * mib},
+		{"a compaction", 100 * mib, tightLooks - 1, 96 * mib, 96 * mib},
+		{"usual again", 40 * mib, 1, 96 * mib, 96 * mib},
+		{"many people", 80 * mib, tightLooks, 96 * mib, 120 * mib},
+		{"more than there is", 250 * mib, tightLooks, 120 * mib, 300 * mib},
+		{"night", 60 * mib, wideLooks, 300 * mib, 96 * mib},
+	} {
+		for i := range c.looks {
+			want := c.want
+			if i == c.looks-1 {
+				want = c.last
+			}
+			if got := l.follow(c.live); got != want {
+				t.Fatalf("%s, look %d: %d MiB, want %d", c.what, i, got/mib, want/mib)
+			}
 		}
 	}
 }
@@ -42,6 +72,10 @@ func TestSetMemoryLimit(t *testing.T) {
 	}
 	t.Setenv("GOMEMLIMIT", "3GiB")
 	if got := SetMemoryLimit(1 << 20); got.Source != "GOMEMLIMIT" || got.Bytes != want || debug.SetMemoryLimit(-1) != want {
+		t.Errorf("%+v, runtime has %d", got, debug.SetMemoryLimit(-1))
+	}
+	t.Setenv("GOMEMLIMIT", "")
+	if got := SetMemoryLimit(0); got.Follow() != got.Bytes || got.Bytes <= 0 || got.Bytes > usualMemory || debug.SetMemoryLimit(-1) != got.Bytes {
 		t.Errorf("%+v, runtime has %d", got, debug.SetMemoryLimit(-1))
 	}
 	if n, err := MachineMemory(); err != nil || n < 64<<20 {

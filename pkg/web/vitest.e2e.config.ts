@@ -15,7 +15,7 @@ export default defineConfig({
     },
   },
   test: {
-    include: ['**/*.e2e.ts'],
+    include: process.env.PIPIT_SCREENSHOTS ? ['screenshots.ts'] : ['**/*.e2e.ts'],
     globalSetup: here('../../tests/e2e/setup.ts'),
     testTimeout: 90_000,
     hookTimeout: 90_000,

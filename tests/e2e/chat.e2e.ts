@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { accessible, clean, composer, expected, log, open, phone, say, shut, signedIn, texts, enter } from './browser';
+import { accessible, clean, composer, log, open, phone, say, shut, signedIn, texts, enter } from './browser';
 import { Server } from './server';
 
 let server: Server;
@@ -113,7 +113,6 @@ test('kill -9 in the middle of a conversation: nothing is lost or doubled on the
 });
 
 test('offline: said plainly, seen things stay, what is written waits over a reload, and goes once', async () => {
-  void expected;
   const ann = await signedIn(server, 'ann');
   await ann.getByRole('link', { name: /Class 5a/ }).click();
   await log(ann).getByText('line 11').waitFor();

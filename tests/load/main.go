@@ -60,6 +60,7 @@ var measures = []struct {
 	{"announce", "one announcement to 4000", measureAnnounce},
 	{"storm", "4000 come back at once", measureStorm},
 	{"steady", "memory, disk and acknowledgements at 400 messages a second", measureSteady},
+	{"guest", "the same in a cgroup of 512 MB", measureGuest},
 	{"tls", "memory of idle TLS sessions", measureTLS},
 	{"disk", "a disk that flushes in 3 ms", measureDisk},
 	{"card", "bytes that reach a card at 400 messages a second", measureCard},

@@ -180,23 +180,51 @@ func measureStorm(ctx context.Context, b *bench) error {
 // measureSteady has 4000 online at 400 messages a second in rooms of 30, on a
 // store that holds a million messages already.
 func measureSteady(ctx context.Context, b *bench) error {
+	return b.steady(ctx, "anon", b.start)
+}
+
+// measureGuest does the same with the server in a memory cgroup of 512 MB, what it
+// has in the page cache counted: a Pi Zero 2 W's.
+func measureGuest(ctx context.Context, b *bench) error {
+	g, err := newCgroup(512 << 20)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "  left out:", err)
+		return nil
+	}
+	err = b.steady(ctx, "", func(ctx context.Context, data string, more ...string) (*server, error) {
+		return b.startIn(ctx, g, data, more...)
+	})
+	peak, killed := g.peak(), g.killed()
+	if err = errors.Join(err, g.remove()); err != nil {
+		return err
+	}
+	b.saw("guest", float64(peak)/mb, "the most that the group held, page cache in it; %d ended for want of memory; the soft limit is the server's own", killed)
+	return nil
+}
+
+func (b *bench) steady(ctx context.Context, id string, start func(context.Context, string, ...string) (*server, error)) error {
 	data := filepath.Join(b.dir, "steady")
 	if err := fill(ctx, data, b.messages()); err != nil {
 		return err
 	}
-	s, err := b.start(ctx, data)
+	s, err := start(ctx, data)
 	if err != nil {
 		return err
 	}
 	highest := s.watchAnon()
-	r, err := b.load(ctx, s, "chat", 4000, b.length(2*time.Minute), "--room", "30", "--every", "10s", "--size", strconv.Itoa(messageBytes))
+	r, err := b.load(ctx, s, "chat", 4000, b.length(10*time.Minute), "--room", "30", "--every", "10s", "--size", strconv.Itoa(messageBytes))
 	peak := highest()
 	if err = errors.Join(err, s.stop(), os.RemoveAll(data)); err != nil {
 		return err
 	}
-	b.saw("anon", float64(peak)/mb, "the highest of looks twice a second over %.0f s, compactions in it, with %d messages stored before; at the end %.0f MB, and mapped files of %.0f MB apart",
-		r.Duration, b.messages(), float64(r.Memory.Anon)/mb, float64(r.Memory.File)/mb)
-	b.saw("written", float64(r.Written)/float64(r.Acked*messageBytes), "%d messages of %d bytes in %d commits; write_bytes of the process, so 4 kB a sync at least", r.Acked, messageBytes, r.Commits)
+	note := fmt.Sprintf("the highest of looks twice a second over %.0f s, compactions in it, with %d messages stored before; at the end %.0f MB, and mapped files of %.0f MB apart; %.0f sends/s, ack p50 %.0f, p99 %.0f ms, %.1f µs of processor a delivery",
+		r.Duration, b.messages(), float64(r.Memory.Anon)/mb, float64(r.Memory.File)/mb, r.SendsPerS, r.Ack.P50, r.Ack.P99, r.CPUPerDel)
+	if id == "" {
+		b.saw("anon", float64(peak)/mb, "in 512 MB: %s", note)
+		return nil
+	}
+	b.saw(id, float64(peak)/mb, "%s", note)
+	b.saw("written", float64(r.Written)/float64(r.Acked*messageBytes), "%d messages of %d bytes in %d commits; write_bytes of the process, so 4 kB a sync at least, on this machine's disk", r.Acked, messageBytes, r.Commits)
 	return nil
 }
 

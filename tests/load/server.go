@@ -29,13 +29,22 @@ type server struct {
 
 // start runs pipitd on a data directory and waits until it is ready.
 func (b *bench) start(ctx context.Context, data string, more ...string) (*server, error) {
+	return b.startIn(ctx, nil, data, more...)
+}
+
+// startIn does so in a cgroup, if there is one.
+func (b *bench) startIn(ctx context.Context, g *cgroup, data string, more ...string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
 	args := append([]string{"--data-dir", data, "--listen", addr, "--metrics-listen", "", "--log-level", "warn",
 		"--limits-connections", "19000", "--limits-sends-per-minute", "1000000"}, more...)
-	s := &server{cmd: exec.Command(filepath.Join(b.bin, "pipitd"), args...), data: data, plain: addr, box: apiclient.New(data)}
+	cmd := exec.Command(filepath.Join(b.bin, "pipitd"), args...)
+	if g != nil {
+		cmd = exec.Command("sh", append([]string{"-c", `echo $$ >"$0"/cgroup.procs && exec "$@"`, g.dir, cmd.Path}, args...)...)
+	}
+	s := &server{cmd: cmd, data: data, plain: addr, box: apiclient.New(data)}
 	s.cmd.Stderr = &s.stderr
 	if err := s.cmd.Start(); err != nil {
 		return nil, err

@@ -378,7 +378,8 @@ export class Client extends Emitter<ClientEvents> {
         if (e.user === this.me && e.role) now.role = e.role;
         break;
       case 'meta':
-        now.title = e.title;
+        if (e.title !== undefined) now.title = e.title;
+        if (e.archived !== undefined) now.archived = e.archived;
         break;
       case 'edit':
       case 'recall':

@@ -39,6 +39,7 @@ export class Outbox {
   private readonly lanes = new Set<string>(); // conversations with a request under way
   private readonly settle = new Map<string, { resolve(v: any): void; reject(e: Error): void }>();
   private readonly tries = new Map<string, number>();
+  private readonly quiet = new Map<string, number>(); // conversations in quiet hours, and until when
   private timer: ReturnType<typeof setTimeout> | undefined;
   private order = 0;
   private failures = 0;
@@ -154,7 +155,8 @@ export class Outbox {
     const c = this.connection;
     if (!c) return;
     for (const item of this.items) {
-      const lane = (item.params as { conversation?: string }).conversation ?? '';
+      const lane = laneOf(item);
+      if ((this.quiet.get(lane) ?? 0) > Date.now()) continue;
       if (item.state !== 'waiting' || this.lanes.has(lane)) continue;
       this.lanes.add(lane);
       item.state = 'sending';
@@ -190,6 +192,7 @@ export class Outbox {
     const tries = (this.tries.get(item.key) ?? 0) + 1;
     this.tries.set(item.key, tries);
     if (retry === 'sign-in') return;
+    if (e instanceof PipitError && e.reason === 'quiet_hours') return this.hush(laneOf(item), e.retryAfterMs ?? 60_000);
     if (retry === 'then') return this.hold('rate_limited', (e as PipitError).retryAfterMs ?? 1000);
     if (retry === 'later') return this.hold('unavailable', Math.random() * Math.min(30_000, 1000 * 2 ** this.failures++) + 500);
     if (retry === 'once' && tries < 2) return this.hold('unavailable', 500 + Math.random() * 500);
@@ -206,13 +209,30 @@ export class Outbox {
     this.timer = setTimeout(() => this.pump(), ms + 1);
   }
 
+  /** Quiet hours: the messages of a conversation wait in their order, and that is no failure. */
+  private hush(lane: string, ms: number): void {
+    this.quiet.set(lane, Date.now() + ms);
+    // Asked again within the hour at the latest: the hours may have been changed meanwhile.
+    setTimeout(() => {
+      this.quiet.delete(lane);
+      this.pump();
+    }, Math.min(ms + 1, 3_600_000));
+  }
+
+  /** When quiet hours end for a conversation, in local ms; 0: there are none now. */
+  quietUntil(conversation: string): number {
+    return this.quiet.get(conversation) ?? 0;
+  }
+
   /** Tells whoever waits for the outbox to have done what it can. */
   private rest(): void {
-    const busy = this.connection && !this.pause && this.items.some((i) => i.state === 'waiting' || i.state === 'sending');
+    const busy = this.connection && !this.pause && this.items.some((i) => i.state === 'sending' || (i.state === 'waiting' && (this.quiet.get(laneOf(i)) ?? 0) <= Date.now()));
     if (busy) return;
     for (const f of this.idle.splice(0)) f();
   }
 }
+
+const laneOf = (item: OutboxItem) => (item.params as { conversation?: string }).conversation ?? '';
 
 /** What is stored of an item; a structured clone must not meet a framework's proxy. */
 function plain(item: OutboxItem): unknown {

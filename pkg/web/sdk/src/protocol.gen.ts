@@ -4,7 +4,7 @@ export type EntryKind = 'message' | 'edit' | 'recall' | 'reaction' | 'pin' | 'me
 export type ConversationKind = 'direct' | 'group' | 'channel' | 'notice';
 export type MemberRole = 'owner' | 'moderator' | 'member' | 'reader';
 export type MemberChange = 'joined' | 'left' | 'role';
-export type Role = 'owner' | 'admin' | 'staff' | 'member' | 'guest';
+export type Role = 'owner' | 'admin' | 'staff' | 'member' | 'guest' | 'guardian' | 'bot';
 export type PresenceState = 'online' | 'away' | 'offline';
 export type PresenceRow = [user: string, state: PresenceState, since: number];
 export type Retry = 'no' | 'sign-in' | 'then' | 'later' | 'once';
@@ -73,6 +73,7 @@ export interface Entry {
   recalled?: boolean;
   reactions?: ReactionCount[];
   pinned?: boolean;
+  archived?: boolean;
   cut?: boolean;
 }
 
@@ -90,6 +91,7 @@ export interface Head {
   last?: Entry;
   peer?: Peer;
   peer_read?: number;
+  archived?: boolean;
   left?: boolean;
   repeat?: boolean;
 }
@@ -230,7 +232,7 @@ export const enums: Record<string, readonly string[]> = {
   ConversationKind: ['direct', 'group', 'channel', 'notice'],
   MemberRole: ['owner', 'moderator', 'member', 'reader'],
   MemberChange: ['joined', 'left', 'role'],
-  Role: ['owner', 'admin', 'staff', 'member', 'guest'],
+  Role: ['owner', 'admin', 'staff', 'member', 'guest', 'guardian', 'bot'],
   PresenceState: ['online', 'away', 'offline'],
 };
 
@@ -243,8 +245,8 @@ export const shapes: Record<string, Record<string, string>> = {
   tenant: { id: 'string', name: 'string' },
   limits: { frame_bytes: 'int', text_bytes: 'int', sends_per_minute: 'int' },
   reaction_count: { emoji: 'string', count: 'int', mine: 'bool?' },
-  entry: { conversation: 'string', seq: 'int', time: 'int', by: 'string', kind: 'EntryKind', text: 'string?', reply_to: 'int?', mentions: '[string]?', target: 'int?', emoji: 'string?', on: 'bool?', user: 'string?', change: 'MemberChange?', role: 'MemberRole?', title: 'string?', key: 'string?', edited: 'int?', recalled: 'bool?', reactions: '[reaction_count]?', pinned: 'bool?', cut: 'bool?' },
-  head: { id: 'string', kind: 'ConversationKind', title: 'string?', head: 'int?', read: 'int?', unread: 'int?', mentions: 'int?', role: 'MemberRole?', members: 'int?', updated: 'int?', last: 'entry?', peer: 'peer?', peer_read: 'int?', left: 'bool?', repeat: 'bool?' },
+  entry: { conversation: 'string', seq: 'int', time: 'int', by: 'string', kind: 'EntryKind', text: 'string?', reply_to: 'int?', mentions: '[string]?', target: 'int?', emoji: 'string?', on: 'bool?', user: 'string?', change: 'MemberChange?', role: 'MemberRole?', title: 'string?', key: 'string?', edited: 'int?', recalled: 'bool?', reactions: '[reaction_count]?', pinned: 'bool?', archived: 'bool?', cut: 'bool?' },
+  head: { id: 'string', kind: 'ConversationKind', title: 'string?', head: 'int?', read: 'int?', unread: 'int?', mentions: 'int?', role: 'MemberRole?', members: 'int?', updated: 'int?', last: 'entry?', peer: 'peer?', peer_read: 'int?', archived: 'bool?', left: 'bool?', repeat: 'bool?' },
   hello: { session: 'string', user: 'user', tenant: 'tenant', epoch: 'string', sync: 'string?', time: 'int', heartbeat_ms: 'int', limits: 'limits', conversations: '[head]', next: 'string?', full: 'bool?' },
   heads: { conversations: '[head]', next: 'string?', sync: 'string?', full: 'bool?' },
   channel: { id: 'string', kind: 'ConversationKind', title: 'string', members: 'int', joined: 'bool' },

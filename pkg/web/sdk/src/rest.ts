@@ -3,7 +3,8 @@ import type { ErrorKind, Tenant, User } from './protocol.gen.js';
 import { PipitError } from './wire.js';
 
 export interface SignedIn {
-  token: string;
+  /** Absent if a cookie was asked for. */
+  token?: string;
   /** UTC milliseconds. */
   expires: number;
   user: User;
@@ -11,7 +12,7 @@ export interface SignedIn {
 }
 
 /** Signs in with a password. The tenant may be left out where the server has one, or the host name says it. */
-export function signIn(url: string, who: { tenant?: string; username: string; password: string; device?: string }): Promise<SignedIn> {
+export function signIn(url: string, who: { tenant?: string; username: string; password: string; device?: string; cookie?: boolean; keep?: boolean }): Promise<SignedIn> {
   return rest<SignedIn>(url, 'POST', '/v1/sessions', { body: who });
 }
 
@@ -41,5 +42,5 @@ export async function rest<T>(url: string, method: string, path: string, o: { to
   }
   if (r.ok) return v as T;
   const kind = (v?.kind ?? (r.status >= 500 ? 'unavailable' : 'internal')) as ErrorKind;
-  throw new PipitError(-32010, kind, v?.detail ?? v?.title ?? r.statusText, v?.field, v?.limit, v?.retry_after_ms, v?.ref);
+  throw new PipitError(-32010, kind, v?.detail ?? v?.title ?? r.statusText, v?.field, v?.limit, v?.retry_after_ms, v?.ref, v?.reason);
 }

@@ -18,6 +18,8 @@ export class PipitError extends Error {
     readonly limit?: number,
     readonly retryAfterMs?: number,
     readonly ref?: string,
+    /** A word for programs beside the kind (PROTOCOL 10.11): quiet_hours, archived. */
+    readonly reason?: string,
   ) {
     super(message);
   }
@@ -72,7 +74,7 @@ function decodeError(e: unknown): PipitError | undefined {
   const kind = ofPipit ? (typeof data.kind === 'string' && data.kind in retries ? (data.kind as ErrorKind) : 'internal') : '';
   const number = (v: unknown) => (typeof v === 'number' && v > 0 ? v : undefined);
   const string = (v: unknown) => (typeof v === 'string' ? v : undefined);
-  return new PipitError(e.code, kind, e.message, string(data.field), number(data.limit), number(data.retry_after_ms), string(data.ref));
+  return new PipitError(e.code, kind, e.message, string(data.field), number(data.limit), number(data.retry_after_ms), string(data.ref), string(data.reason));
 }
 
 /** The text of a request; without an id it is a notification. */

@@ -15,8 +15,8 @@ describe('what a server sends', () => {
       expect(m.type).toBe(v.type);
       if (m.type === 'reply' || m.type === 'error') expect(m.id).toEqual(v.id);
       if (m.type === 'error') {
-        const { code, kind, message, field, limit, retryAfterMs, ref } = m.error;
-        const got = { code, kind: kind || undefined, message, field, limit, retry_after_ms: retryAfterMs, ref };
+        const { code, kind, message, field, limit, retryAfterMs, ref, reason } = m.error;
+        const got = { code, kind: kind || undefined, message, field, limit, retry_after_ms: retryAfterMs, ref, reason };
         expect(JSON.parse(JSON.stringify(got))).toEqual(v.error);
         expect(m.error.retry).toBe(v.retry);
       }

@@ -70,7 +70,7 @@ const linkStart = /https?:\/\//iy;
 // A link ends at white space, at quotes and brackets, at Chinese punctuation, and before closing punctuation.
 const linkBody = /https?:\/\/[^\s<>"'`，。；：！？、）】》」』“”‘’（【《]+/iy;
 const trailing = /[.,;:!?)\]}*_~]+$/;
-const wordBefore = /[\p{L}\p{N}]$/u;
+const wordBefore = /[a-z0-9_]$/i; // Han stands before a link without a space
 
 function inline(s: string, names: readonly Mention[], depth: number): Inline[] {
   const out: Inline[] = [];

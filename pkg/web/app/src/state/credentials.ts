@@ -1,10 +1,9 @@
 /**
- * Where a sign-in is kept: the one seam between the app and how it proves who
- * the user is. localStorage for now, readable by every script of this origin;
- * the CSP lets no other script in.
+ * Who is signed in here. The token itself is in a cookie that no script can read
+ * (PROTOCOL 9.5); what is kept here only names the user, so that what this
+ * device has of the conversations can be shown before the server answers.
  */
 export interface Credentials {
-  token: string;
   userId: string;
   tenantId: string;
 }
@@ -14,7 +13,7 @@ const name = 'pipit:signin';
 export function loadCredentials(): Credentials | undefined {
   try {
     const c = JSON.parse(localStorage.getItem(name) ?? 'null') as Credentials | null;
-    return c?.token && c.userId ? c : undefined;
+    return c?.userId ? c : undefined;
   } catch {
     return undefined;
   }

@@ -41,9 +41,9 @@ class Session {
     if (c) await this.open(c);
   }
 
-  async signIn(username: string, password: string, tenant?: string): Promise<void> {
-    const s = await signIn(url, { username, password, device: device(), ...(tenant ? { tenant } : {}) });
-    const c = { token: s.token, userId: s.user.id, tenantId: s.tenant.id };
+  async signIn(username: string, password: string, keep: boolean, tenant?: string): Promise<void> {
+    const s = await signIn(url, { username, password, device: device(), cookie: true, keep, ...(tenant ? { tenant } : {}) });
+    const c = { userId: s.user.id, tenantId: s.tenant.id };
     saveCredentials(c);
     await this.close();
     await this.open(c);
@@ -57,7 +57,7 @@ class Session {
     dropCredentials();
     dropDrafts();
     await store?.destroy().catch(() => {});
-    if (c) await signOut(url, c.token).catch(() => {}); // offline: the token ends by itself
+    if (c) await signOut(url).catch(() => {}); // offline: the sign-in ends by itself
     location.hash = '';
     this.user = undefined;
     this.why = '';
@@ -82,7 +82,7 @@ class Session {
     } catch {
       store = new MemoryStore(); // a private window: it works, and forgets at the end
     }
-    const client = new Client({ url, token: c.token, client: 'pipit-web/0.1.0', store });
+    const client = new Client({ url, client: 'pipit-web/0.1.0', store });
     client.on('state', (s) => this.moved(client, s));
     client.on('conversations', (ids) => this.took(client, ids));
     client.on('outbox', () => this.sending(client));

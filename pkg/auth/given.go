@@ -1,0 +1,42 @@
+package auth
+
+import (
+	"context"
+	"time"
+
+	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/store"
+)
+
+// HashGiven returns the hash of a password that a roster gives to somebody who
+// may not be here yet, for PutGiven. It takes its turn behind people who sign in,
+// and waits for as long as ctx lets it. Errors: im.Invalid (field password).
+func (a *Auth) HashGiven(ctx context.Context, t im.TenantID, username, password string) (phc string, err error) {
+	if err := a.CheckPassword(t, username, password); err != nil {
+		return "", err
+	}
+	for {
+		phc, err = a.hasher.hash(ctx, normal(password))
+		if !im.Is(err, im.RateLimited) {
+			return phc, im.Wrap("auth: hash a given password", err)
+		}
+		select {
+		case <-ctx.Done():
+			return "", im.Wrap("auth: hash a given password", ctx.Err())
+		case <-time.After(time.Second): // many people sign in just now
+		}
+	}
+}
+
+// PutGiven gives a user the password with that hash, unless the user has one
+// already: a roster never takes a password away. It may be done again.
+func (a *Auth) PutGiven(ctx context.Context, t im.TenantID, u im.UserID, phc string) error {
+	next := store.Credential{PHC: phc, Changed: a.now()}
+	err := a.people.UpdateCredential(ctx, t, u, func(old *store.Credential) (*store.Credential, error) {
+		if old != nil && old.PHC != "" {
+			return nil, nil
+		}
+		return &next, nil
+	})
+	return im.Wrap("auth: give a password to "+string(t)+"/"+string(u), err)
+}

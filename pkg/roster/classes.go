@@ -1,0 +1,189 @@
+package roster
+
+import (
+	"context"
+	"slices"
+
+	"github.com/pipit-im/pipit/pkg/im"
+)
+
+// ClassChange says what to change of a class by hand; nil leaves things as they
+// are.
+type ClassChange struct {
+	Name     *string
+	Term     *string
+	Teachers *[]im.UserID
+	Students *[]im.UserID
+	Archived *bool // true: its term is over; false: it goes on after all
+}
+
+// AddClass makes a class with its group and its board. Errors: im.Invalid (field
+// name, term, teachers or students), im.Exists for a class of that name and term,
+// im.Conflict while an import is under way.
+func (s *Service) AddClass(ctx context.Context, t im.TenantID, name, term string, teachers, students []im.UserID) (*im.Class, error) {
+	var id im.ClassID
+	err := s.byHand(ctx, t, func(p *planner) (err error) {
+		c := im.Class{Tenant: t}
+		if c.ID, err = s.dir.NewClassID(); err != nil {
+			return err
+		}
+		id = c.ID
+		for _, old := range s.dir.Classes(t) {
+			if !old.Archived && old.Name == name && old.Term == term {
+				return im.E(im.Exists, "There is a class %s already.", name).OnField("name")
+			}
+		}
+		return p.edit(c, ClassChange{Name: &name, Term: &term, Teachers: &teachers, Students: &students})
+	})
+	if err != nil {
+		return nil, err
+	}
+	c, _ := s.dir.Class(t, id)
+	return c, nil
+}
+
+// ChangeClass changes a class, and its conversations with it. Errors: im.NotFound,
+// im.Invalid, im.Conflict as of AddClass; im.Forbidden for people of an archived
+// class.
+func (s *Service) ChangeClass(ctx context.Context, t im.TenantID, id im.ClassID, ch ClassChange) (*im.Class, error) {
+	err := s.byHand(ctx, t, func(p *planner) error {
+		c, ok := s.dir.Class(t, id)
+		if !ok {
+			return noClass()
+		}
+		return p.edit(*c, ch)
+	})
+	if err != nil {
+		return nil, err
+	}
+	c, _ := s.dir.Class(t, id)
+	return c, nil
+}
+
+func noClass() error { return im.E(im.NotFound, "There is no such class.").OnField("class") }
+
+// EndTerm archives every class of a term, or, with an empty one, every class, and
+// returns how many. The next roster makes new ones, which begin empty.
+func (s *Service) EndTerm(ctx context.Context, t im.TenantID, term string) (n int, err error) {
+	err = s.byHand(ctx, t, func(p *planner) error {
+		for _, c := range s.dir.Classes(t) {
+			if !c.Archived && (term == "" || c.Term == term) {
+				p.archive(*c, "")
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// SetGuardian says of whom a guardian is guardian; the boards of their classes
+// follow. Errors: im.NotFound, im.Invalid (field guardian_of), im.Conflict.
+func (s *Service) SetGuardian(ctx context.Context, t im.TenantID, guardian im.UserID, members []im.UserID) error {
+	return s.byHand(ctx, t, func(p *planner) error {
+		u, ok := s.dir.User(t, guardian)
+		if !ok {
+			return im.E(im.NotFound, "There is no such user.").OnField("user")
+		}
+		if u.Role != im.RoleGuardian && len(members) > 0 {
+			return im.E(im.Invalid, "%s is %s: only a guardian has members to look after. Change the role first.", u.Username, u.Role).OnField("guardian_of")
+		}
+		for _, id := range members {
+			if m, ok := s.dir.User(t, id); !ok || m.Role != im.RoleMember {
+				return im.E(im.Invalid, "A guardian is guardian of members (students) of the same organisation.").OnField("guardian_of")
+			}
+		}
+		ros := *s.dir.RosterUser(t, guardian)
+		ros.GuardianOf = slices.Compact(slices.Sorted(slices.Values(members)))
+		p.rosters[guardian] = ros
+		return nil
+	})
+}
+
+// byHand runs a small plan from beginning to end, journal and all, so that a cut
+// in the middle is mended too. If ctx ends first, it goes on by itself.
+func (s *Service) byHand(ctx context.Context, t im.TenantID, fn func(p *planner) error) error {
+	if !s.tenant(t) {
+		return im.E(im.NotFound, "There is no such tenant.").OnField("tenant")
+	}
+	if !s.begin(t, Preparing) {
+		return busy()
+	}
+	p := &planner{t: t, dir: s.dir, r: &Roster{}, ids: map[string]im.UserID{}, users: map[im.UserID]im.User{},
+		rosters: map[im.UserID]im.RosterUser{}, classes: map[im.ClassID]im.Class{}}
+	err := fn(p)
+	if err == nil {
+		p.seats()
+		p.collect()
+		if !p.plan.empty() {
+			err = s.write(ctx, t, &p.plan, 0)
+		}
+	}
+	if err != nil || p.plan.empty() {
+		s.end(t, "")
+		return err
+	}
+	ended := make(chan struct{})
+	s.wait.Go(func() {
+		defer close(ended)
+		defer s.end(t, "")
+		s.finish(t, &p.plan, 0)
+	})
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return im.E(im.Unavailable, "The change was taken and is still under way.")
+	}
+}
+
+// edit puts a changed class into the plan.
+func (p *planner) edit(c im.Class, ch ClassChange) error {
+	old := c
+	if ch.Name != nil {
+		name, err := cleanName(*ch.Name)
+		if err != nil {
+			return im.E(im.Invalid, "The name of a class has 1 to %d characters.", im.MaxTitleRunes).OnField("name")
+		}
+		if c.Name = name; c.Group != "" && c.Name != old.Name {
+			p.plan.Titles = append(p.plan.Titles, c.ID)
+		}
+	}
+	if ch.Term != nil && *ch.Term != c.Term {
+		if *ch.Term != "" {
+			if _, err := cleanName(*ch.Term); err != nil {
+				return im.E(im.Invalid, "The term is a name of at most %d characters.", im.MaxTitleRunes).OnField("term")
+			}
+		}
+		c.Term = *ch.Term
+	}
+	for _, x := range []struct {
+		field string
+		to    *[]im.UserID
+		list  *[]im.UserID
+	}{{"teachers", ch.Teachers, &c.Teachers}, {"students", ch.Students, &c.Students}} {
+		if x.to == nil {
+			continue
+		}
+		if old.Archived && (ch.Archived == nil || *ch.Archived) {
+			return im.E(im.Forbidden, "The class %s is over; its people stay as they are.", c.Name)
+		}
+		for _, id := range *x.to {
+			if _, ok := p.dir.User(p.t, id); !ok {
+				return im.E(im.NotFound, "There is no such user.").OnField(x.field)
+			}
+		}
+		*x.list = slices.Compact(slices.Sorted(slices.Values(*x.to)))
+	}
+	c.Students = without(c.Students, c.Teachers) // who teaches is no student too
+	if ch.Archived != nil && *ch.Archived != c.Archived {
+		c.Archived = *ch.Archived
+		if c.Archived {
+			p.plan.Archive = append(p.plan.Archive, c.ID)
+		} else {
+			p.plan.Reopen = append(p.plan.Reopen, c.ID)
+		}
+	}
+	p.classes[c.ID] = c
+	return nil
+}
