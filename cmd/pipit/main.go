@@ -158,7 +158,7 @@ func (t *tool) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&t.dataDir, "data-dir", "", "`DIR` with the server's data (default: $PIPIT_DATA_DIR, else what its configuration says, else "+stateDir+")")
 	root.PersistentFlags().BoolVar(&t.json, "json", false, "print the answer as JSON")
 	root.AddCommand(t.statusCmd(), t.tenantCmd(), t.userCmd(), t.sendCmd(), t.tailCmd(),
-		t.backupCmd(), t.restoreCmd(), t.verifyCmd(), t.doctorCmd(), t.updateCmd(), t.provisionCmd())
+		t.backupCmd(), t.restoreCmd(), t.verifyCmd(), t.doctorCmd(), t.updateCmd(), t.provisionCmd(), t.setupCodeCmd())
 	return root
 }
 

@@ -56,6 +56,7 @@ func (a *API) adminAPI(mux *http.ServeMux) huma.API {
 	a.registerTenants(api)
 	a.registerTenantUsers(api)
 	a.registerStore(api)
+	a.registerSetupCode(api)
 	return api
 }
 

@@ -67,6 +67,7 @@ type API struct {
 	keys      *repeats
 	changes   stripes
 	endpoints []endpoint // what was registered, for the documents and the tests
+	setup     setup
 }
 
 // New makes an API.
@@ -110,6 +111,7 @@ func (a *API) publicAPI(mux *http.ServeMux) huma.API {
 	a.registerInvitations(api)
 	a.registerTokens(api)
 	a.registerAudit(api)
+	a.registerSetup(api)
 	return api
 }
 

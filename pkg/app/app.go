@@ -90,6 +90,7 @@ type App struct {
 	hub     *hub.Hub
 	gateway *gateway.Gateway
 	api     *api.API
+	web     *web.Handler
 
 	front     swapHandler // net/http behind the front door: "starting" until the API is up
 	listeners listeners
@@ -174,6 +175,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Auth: a.auth, Directory: a.dir, Chat: a.chat, Audit: a.audit, Store: a.store, Limits: a.limits,
 		Ready: a.ready, Status: a.status, Log: o.Log, Version: Version,
 	})
+	a.web = web.New(a.api.Public())
 	a.measure()
 
 	// Doors open last.
@@ -184,7 +186,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		// Nobody's messages wait for a number: it is said, and the server goes on.
 		a.board.Set(health.MetricsOff, err.Error())
 	}
-	a.front.set(a.countRequests(a.takeBack(a.trust(a.signInFirst(web.New(a.api.Public()))))))
+	a.front.set(a.countRequests(a.takeBack(a.trust(a.signInFirst(a.web)))))
 	a.listeners.handler.set(a.gateway)
 	a.board.Clear(health.Starting)
 	return a, nil
@@ -350,6 +352,9 @@ func (a *App) greet() {
 	}
 	fmt.Fprintf(a.out, "  Data     %s\n\n", dir)
 	if tenants == 0 {
+		if code := a.api.SetupCode(); code != "" && a.web.Built() {
+			fmt.Fprintf(a.out, "  Set-up   open the address in a browser; the code is  %s\n\n", code)
+		}
 		fmt.Fprintf(a.out, "Next, in another terminal, make an organisation and its first person:\n\n"+
 			"  %[1]s --data-dir %[2]s tenant add oakhill --name \"Oakhill School\"\n"+
 			"  %[1]s --data-dir %[2]s user add ann --tenant oakhill --role owner --name \"Ann Lee\"\n\n", tool, dir)

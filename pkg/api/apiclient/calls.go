@@ -14,6 +14,13 @@ func (c *Client) Status(ctx context.Context) (ServerInfo, error) {
 	return out, c.Do(ctx, http.MethodGet, "/admin/status", nil, &out)
 }
 
+// SetupCode returns the one-time code with which a browser sets the box up.
+// Once there is somebody who can sign in: im.NotFound.
+func (c *Client) SetupCode(ctx context.Context) (string, error) {
+	var out SetupCode
+	return out.Code, c.Do(ctx, http.MethodGet, "/admin/setup-code", nil, &out)
+}
+
 // Tenants lists all tenants.
 func (c *Client) Tenants(ctx context.Context) ([]TenantInfo, error) {
 	var out TenantList

@@ -428,3 +428,8 @@ type PersonDetail struct {
 	Person
 	Security Security `json:"security"`
 }
+
+// SetupCode is the one-time code of a box that is not set up yet.
+type SetupCode struct {
+	Code string `json:"code" doc:"Typed into the browser that sets the box up."`
+}
