@@ -88,18 +88,19 @@ find "$boot" -exec touch -h -d "@$epoch" {} +
 (cd "$boot" && find . -type f -printf '%P\0' | sort -z) >"$work/out/files"
 tool sh -c 'xargs -0 -n 1 sh -c "mcopy -m -i /work/boot.vfat \"/work/boot/\$1\" \"::/\$1\"" - </work/files'
 
-# ext4FS FILE MIB LABEL OPTION…: an ext4 whose every field follows from its content.
+# ext4FS FILE MIB LABEL EXTENDED OPTION…: an ext4 whose every field follows from its content.
 # 16 MiB of journal bound what a start after a power cut has to read.
 ext4FS() {
-	local file=$1 mib=$2 label=$3
-	shift 3
+	local file=$1 mib=$2 label=$3 extended=$4
+	shift 4
 	truncate -s "${mib}M" "$work/out/$file"
-	tool env LC_ALL=C.UTF-8 E2FSPROGS_FAKE_TIME="$epoch" mkfs.ext4 -q -F -L "$label" -U "$(uuid "$label")" -J size=16 -m 1 \
-		-E "hash_seed=$(uuid "$label hash"),lazy_itable_init=0,lazy_journal_init=0,nodiscard" "$@" "/work/$file"
+	tool env LC_ALL=C.UTF-8 E2FSPROGS_FAKE_TIME="$epoch" mkfs.ext4 -q -F -L "$label" -U "$(uuid "$label")" -J size=16 \
+		-E "hash_seed=$(uuid "$label hash"),lazy_itable_init=0,lazy_journal_init=0,nodiscard$extended" "$@" "/work/$file"
 }
-ext4FS root.ext4 "$root_mib" root -d /work/root.tar
-# resize_inode lets it grow online to a card of 1 TiB.
-ext4FS data.ext4 "$DATA_MIB" data
+ext4FS root.ext4 "$root_mib" root '' -d /work/root.tar
+# As /usr/lib/pipit/init makes it after a factory reset; and it can grow online to a
+# card of 2 TiB (in blocks of 4 KiB), where it could to 64 GiB only.
+ext4FS data.ext4 "$DATA_MIB" data ,resize=536870912 -b 4096 -m 0 -i 65536 -O metadata_csum
 
 # 5. the card
 boot_at=4 root_at=$((4 + BOOT_MIB)) data_at=$((4 + BOOT_MIB + root_mib))

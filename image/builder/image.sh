@@ -24,7 +24,7 @@ ${GO:-go} run ./image/release sbom -version "$VERSION" -epoch "$SOURCE_DATE_EPOC
 # What the image is made of against what the last release was made of.
 lock=image/builder/packages${PI5:+-pi5}.lock
 if ! diff -u --label "$lock" --label "this build" "$lock" "${base%.tar.zst}.lock" >"$out/lock.diff"; then
-	{ echo "Debian's packages differ from $lock (make image-lock takes them over):"; grep '^[-+][^-+]' "$out/lock.diff"; } >&2
+	{ echo "Debian's packages differ from $lock (make image-lock takes them over):"; grep '^[-+][^-+]' "$out/lock.diff" || cat "$out/lock.diff"; } >&2
 	[[ ${LOCKED:-} != 1 ]] || exit 1
 fi
 echo "$deb" >"$name.deb-path"

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pipit-im/pipit/tests/image/guest"
@@ -148,6 +149,33 @@ func TestLayout(t *testing.T) {
 	}
 	if strings.Count(strings.TrimSpace(string(cmdline)), "\n") != 0 {
 		t.Error("the firmware reads only the first line of cmdline.txt")
+	}
+}
+
+// TestGrowth grows the data partition to that of a large card, as the box does at its
+// first start: mounted.
+func TestGrowth(t *testing.T) {
+	card := image(t)
+	_, parts, err := guest.Table(card)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := part(t, card, parts[2])
+	const large = 1 << 40
+	if err := os.Truncate(data, large); err != nil {
+		t.Fatal(err)
+	}
+	at := t.TempDir()
+	run(t, "mount", "-o", "loop", data, at)
+	defer run(t, "umount", at)
+	device := strings.TrimSpace(run(t, "findmnt", "-n", "-o", "SOURCE", at))
+	run(t, "resize2fs", device)
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(at, &st); err != nil {
+		t.Fatal(err)
+	}
+	if got := int64(st.Blocks) * st.Bsize; got < large*95/100 {
+		t.Errorf("grown to %d of %d bytes", got, int64(large))
 	}
 }
 
