@@ -85,8 +85,8 @@ func TestPowerCuts(t *testing.T) {
 			left := o
 			left.Disk, left.Card, left.Dir = "", img.Path(), t.TempDir()
 			after := start(t, left)
-			after.settled(t)
-			if said := after.sh(t, "cat /run/pipit/boot-errors 2>/dev/null || true"); said != "" {
+			after.settled()
+			if said := after.sh("cat /run/pipit/boot-errors 2>/dev/null || true"); said != "" {
 				t.Errorf("the start complained: %s", said)
 			}
 			owed := w.owed(t, d, at)
@@ -97,7 +97,7 @@ func TestPowerCuts(t *testing.T) {
 					lost++
 				}
 			}
-			t.Logf("cut at %d of %d: %d messages owed, %d lost; runs %s", at, to, len(owed), lost, after.sh(t, "pipit --version"))
+			t.Logf("cut at %d of %d: %d messages owed, %d lost; runs %s", at, to, len(owed), lost, after.sh("pipit --version"))
 			if lost > 0 {
 				t.Errorf("%d of %d acknowledged messages are lost (seed %d)", lost, len(owed), seed)
 			}
@@ -131,7 +131,7 @@ func (b *box) write(t *testing.T, d *disk.Disk) *writer {
 	w := &writer{token: two[0].Token}
 	w.more = sync.NewCond(&w.mu)
 	w.c = client.New(client.Options{URL: "http://" + b.Addr(80), Token: w.token, Name: "image-test"})
-	w.conv = b.direct(b.ctx(), w.c, im.UserID(two[1].ID))
+	w.conv = b.pair(b.ctx(), w.c, im.UserID(two[1].ID))
 	for i := range underWay {
 		w.next(d, i, underWay)
 	}

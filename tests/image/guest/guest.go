@@ -61,6 +61,11 @@ type Guest struct {
 	ssh *ssh.Client
 }
 
+// virtual is what the kernel is told beside cmdline.txt. The last console is the one
+// that programs write to, and it tells what is started. PID 1 of an emulated machine
+// that shares its processor can need more than the 14 s that a Pi's watchdog gives.
+const virtual = "console=ttyAMA0 systemd.show_status=1 systemd.watchdog_sec=120s"
+
 // guestPorts are those that can be reached.
 var guestPorts = []int{22, 80, 443}
 
@@ -102,8 +107,7 @@ func Start(opts Options) (*Guest, error) {
 		"-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi", "-smp", "2", "-m", strconv.Itoa(opts.MemoryMiB),
 		"-display", "none", "-monitor", "none", "-serial", "file:" + g.console, "-rtc", rtc,
 		"-kernel", boot.kernel, "-initrd", boot.initrd,
-		// The last console is the one that programs write to.
-		"-append", strings.TrimSpace(boot.cmdline + " console=ttyAMA0 " + opts.Append),
+		"-append", strings.TrimSpace(boot.cmdline + " " + virtual + " " + opts.Append),
 		"-drive", "file=" + disk + ",format=raw,if=none,id=card,cache=writeback", "-device", "virtio-blk-pci,drive=card",
 		"-netdev", "user,id=net,restrict=on" + forwards, "-device", "virtio-net-pci,netdev=net",
 		"-device", "i6300esb", "-action", "watchdog=reset", "-device", "virtio-rng-pci",
