@@ -82,6 +82,10 @@ release-build: web ## stripped static commands for arm64, armv7 and amd64 into .
 deb: ## Debian packages for arm64, armhf and amd64 into .build/deb/
 	@VERSION=$(VERSION) image/deb/build.sh
 
+.PHONY: man
+man: ## man pages and bash completion of pipit into .build/man/
+	@mkdir -p $(BUILD)/man && $(GO) run -ldflags "$(LDFLAGS)" ./cmd/pipit man $(BUILD)/man && $(GO) run ./cmd/pipit completion bash >$(BUILD)/man/pipit.bash-completion
+
 .PHONY: bundle
 bundle: release-build ## signed update bundles of all boards: make bundle KEY=oakhill.key
 	@test -n "$(KEY)" || { echo "say which key signs it: make bundle KEY=FILE (pipit update keygen makes one)"; exit 2; }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pipit-im/pipit/pkg/api/apiclient"
+	"github.com/pipit-im/pipit/pkg/machine"
 )
 
 // finding is the result of one check of doctor.
@@ -82,6 +83,7 @@ func (t *tool) examine(ctx context.Context, dir, proc string) []finding {
 		conditions = conditionFindings(s)
 	}
 	found = append(found, diskFinding(dir), clockFinding(time.Now()))
+	found = append(found, machineFindings(readMachine(machine.Machine{}, dir))...)
 	found = append(found, kernelFindings(proc)...)
 	return merge(append(found, memoryFinding(proc)), conditions)
 }
@@ -169,10 +171,10 @@ func clockFinding(now time.Time) finding {
 	f := good("clock", "%s, synchronised", now.Format("2006-01-02 15:04:05 MST"))
 	switch {
 	case now.Year() < 2026 || now.Year() > 2080:
-		return good("clock", "%s can't be right", now.Format("2006-01-02 15:04")).as("act", "sudo date -s 'YYYY-MM-DD HH:MM'")
+		return good("clock", "%s can't be right", now.Format("2006-01-02 15:04")).as("act", `sudo pipit clock set "YYYY-MM-DD HH:MM"`)
 	case err != nil || state == unix.TIME_ERROR:
 		return good("clock", "%s, not synchronised with anything", now.Format("2006-01-02 15:04:05 MST")).
-			as("watch", "messages keep their order all the same; for right times: timedatectl set-ntp true, or sudo date -s")
+			as("watch", "messages keep their order all the same; for right times: a network with a time server, or sudo pipit clock set")
 	}
 	return f
 }

@@ -157,8 +157,22 @@ func (t *tool) root() *cobra.Command {
 	})
 	root.PersistentFlags().StringVar(&t.dataDir, "data-dir", "", "`DIR` with the server's data (default: $PIPIT_DATA_DIR, else what its configuration says, else "+stateDir+")")
 	root.PersistentFlags().BoolVar(&t.json, "json", false, "print the answer as JSON")
-	root.AddCommand(t.statusCmd(), t.tenantCmd(), t.userCmd(), t.sendCmd(), t.tailCmd(),
-		t.backupCmd(), t.restoreCmd(), t.verifyCmd(), t.doctorCmd(), t.updateCmd(), t.provisionCmd(), t.setupCodeCmd())
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"look", "Look after the box:", []*cobra.Command{t.statusCmd(), t.topCmd(), t.doctorCmd(), t.logsCmd(), t.verifyCmd(), t.supportCmd()}},
+		{"keep", "Backups and versions:", []*cobra.Command{t.backupCmd(), t.restoreCmd(), t.updateCmd(), t.factoryResetCmd()}},
+		{"set", "The box in its network:", []*cobra.Command{t.networkCmd(), t.certCmd(), t.clockCmd(), t.screenCmd(), t.setupCodeCmd(), t.provisionCmd()}},
+		{"people", "Organisations and people:", []*cobra.Command{t.tenantCmd(), t.userCmd(), t.sendCmd(), t.tailCmd()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
+	}
+	root.AddCommand(t.manCmd())
 	return root
 }
 

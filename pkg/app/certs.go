@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/pipit-im/pipit/pkg/config"
@@ -51,7 +52,7 @@ func ownPair(t config.TLS, dataDir string) (cert, key string) {
 		return t.Cert, t.Key
 	}
 	cert, key = filepath.Join(dataDir, TLSDir, OwnCertName), filepath.Join(dataDir, TLSDir, OwnKeyName)
-	if _, err := os.Stat(cert); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(cert); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return "", ""
 	}
 	return cert, key
@@ -143,6 +144,18 @@ func (a *App) keepCertificate(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// renewIfGone makes a new certificate at a reload if somebody (`pipit cert renew`)
+// removed the authority's last one.
+func (a *App) renewIfGone() {
+	ca := a.certs.local.Load()
+	if ca == nil || !ca.Gone() {
+		return
+	}
+	if err := ca.Renew(a.wantedNames(a.config().DataDir), a.store.Now()); err != nil {
+		a.log.Error("certificate not renewed", "error", err)
 	}
 }
 

@@ -189,6 +189,7 @@ func (a *App) reloadConfig() {
 		refuse(err)
 		return
 	}
+	a.renewIfGone()
 	restart := a.config().Reloadable(next)
 	a.cfg.Store(&merged)
 	a.loops.SetLimits(merged.Limits.Connections, merged.Limits.ConnectionsPerAddress)

@@ -296,6 +296,12 @@ func (a *Authority) Renew(wanted []string, now time.Time) error {
 	return a.renew(names, later(now, Floor))
 }
 
+// Gone says that the files of the certificate were removed from the folder.
+func (a *Authority) Gone() bool {
+	_, err := os.Stat(filepath.Join(a.dir, leafCertName))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 func (a *Authority) renew(names []string, now time.Time) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
