@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 : "${PI_GEN_DIR:?names no checkout of pi-gen: git clone --branch arm64 https://github.com/RPi-Distro/pi-gen}"
 [[ -x $PI_GEN_DIR/build.sh ]] || { echo "there is no build.sh in $PI_GEN_DIR" >&2; exit 1; }
 
-PIPIT_DEB=$(realpath "$(cd "$here" && image/deb/build.sh arm64)")
+PIPIT_DEB=$(realpath "${PIPIT_DEB:-$(cd "$here" && image/deb/build.sh arm64)}")
 export PIPIT_DEB
 # Raspberry Pi OS Lite by itself is not exported (pi-gen's README, "Stage specification").
 [[ ! -d $PI_GEN_DIR/stage2 ]] || touch "$PI_GEN_DIR/stage2/SKIP_IMAGES"

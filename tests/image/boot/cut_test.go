@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,20 +61,21 @@ func TestPowerCuts(t *testing.T) {
 		}
 	})
 	o.Disk = d.URI()
+	file, public := bundle(t)
 	b := start(t, o)
 	w := b.write(t, d)
 	w.until(acksBefore)
 	from := d.Position()
-	update := b.updating(t, d)
+	update := b.update(d, file, public)
 	w.until(w.count() + 2*acksBefore)
 	to := d.Position()
 	b.Cut()
 	w.end()
 
 	for i := range total {
-		// Every other cut falls into the update, where there is one.
+		// Every other cut falls into the update.
 		lo, hi, during := from, to, "while people write"
-		if update.to > update.from && i%2 == 1 {
+		if i%2 == 1 {
 			lo, hi, during = update.from, update.to, "during the update"
 		}
 		at := lo + rng.Int64N(max(hi-lo, 1))
@@ -224,38 +227,50 @@ func (w *writer) readBack(t *testing.T, b *box) map[string]int {
 // span is a part of the disk's log.
 type span struct{ from, to int64 }
 
-// updating installs the bundle that PIPIT_BUNDLE names, and says which part of the
-// disk's log that was.
-func (b *box) updating(t *testing.T, d *disk.Disk) span {
+// bundle makes a signed update, for the card's machine, of what is built here under
+// a newer version, and returns its file and the public key.
+func bundle(t *testing.T) (file, public string) {
 	t.Helper()
-	name := os.Getenv("PIPIT_BUNDLE")
-	if name == "" {
-		return span{}
+	dir := t.TempDir()
+	build := func(out, arch string) {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X github.com/pipit-im/pipit/pkg/app.Version="+newer, "-o", out, "./cmd/pipitd", "./cmd/pipit")
+		cmd.Dir = top
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
+		if said, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, said)
+		}
 	}
-	f, err := os.Open(name)
+	build(dir+"/new/", "arm64")
+	build(dir+"/here/", runtime.GOARCH)
+	run(t, dir+"/here/pipit", "update", "keygen", dir+"/test")
+	run(t, dir+"/here/pipit", "update", "bundle", dir+"/new", "--arch", "arm64", "--key", dir+"/test.key", "--bundle-version", newer, "--out", dir+"/new.pipit")
+	text, err := os.ReadFile(dir + "/test.pub")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return dir + "/new.pipit", string(text)
+}
+
+// newer is the version of the update.
+const newer = "99.0.0"
+
+// update installs a bundle, and says which part of the disk's log that was.
+func (b *box) update(d *disk.Disk, file, public string) span {
+	b.t.Helper()
+	f, err := os.Open(file)
+	b.must(err)
 	defer f.Close()
 	ctx := b.ctx()
-	if _, err := b.RunIn(ctx, "cat > /tmp/update.pipit", f); err != nil {
-		t.Fatal(err)
-	}
-	if key := os.Getenv("PIPIT_BUNDLE_KEY"); key != "" {
-		text, err := os.ReadFile(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := b.RunIn(ctx, "sudo mkdir -p /etc/pipit/keys && sudo tee /etc/pipit/keys/test.pub", strings.NewReader(string(text))); err != nil {
-			t.Fatal(err)
-		}
-	}
+	_, err = b.RunIn(ctx, "cat > /tmp/update.pipit", f)
+	b.must(err)
+	_, err = b.RunIn(ctx, "sudo mkdir -p /etc/pipit/keys && sudo tee /etc/pipit/keys/test.pub", strings.NewReader(public))
+	b.must(err)
 	s := span{from: d.Position()}
-	out, err := b.Run(ctx, "sudo pipit update --yes /tmp/update.pipit")
+	out, err := b.Run(ctx, "sudo pipit update /tmp/update.pipit")
 	s.to = d.Position()
-	t.Logf("update: %s", strings.TrimSpace(out))
+	b.t.Logf("update: %s", strings.TrimSpace(out))
 	if err != nil {
-		t.Errorf("the update: %v", err)
+		b.t.Errorf("the update: %v", err)
 	}
 	return s
 }
