@@ -34,7 +34,7 @@ const (
 // it updates itself, on a disk that forgets what was not flushed. The card that is
 // left must boot, be well, and have every message that was acknowledged.
 func TestPowerCuts(t *testing.T) {
-	o := flash(t)
+	o := flash(t, small)
 	disk.Need(t)
 	total := defaultCuts
 	if v := os.Getenv(cutsVar); v != "" {

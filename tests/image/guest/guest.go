@@ -108,7 +108,7 @@ func Start(opts Options) (*Guest, error) {
 		"-display", "none", "-monitor", "none", "-serial", "file:" + g.console, "-rtc", rtc,
 		"-kernel", boot.kernel, "-initrd", boot.initrd,
 		"-append", strings.TrimSpace(boot.cmdline + " " + virtual + " " + opts.Append),
-		"-drive", "file=" + disk + ",format=raw,if=none,id=card,cache=writeback", "-device", "virtio-blk-pci,drive=card",
+		"-drive", "file=" + disk + ",format=raw,if=none,id=card,cache=writeback,discard=unmap,detect-zeroes=unmap", "-device", "virtio-blk-pci,drive=card",
 		"-netdev", "user,id=net,restrict=on" + forwards, "-device", "virtio-net-pci,netdev=net",
 		"-device", "i6300esb", "-action", "watchdog=reset", "-device", "virtio-rng-pci",
 	}
