@@ -29,6 +29,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/audit"
 	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/auth/oidcop"
+	"github.com/pipit-im/pipit/pkg/auth/oidcrp"
 	"github.com/pipit-im/pipit/pkg/bus"
 	"github.com/pipit-im/pipit/pkg/bus/membus"
 	"github.com/pipit-im/pipit/pkg/chat"
@@ -86,6 +87,7 @@ type App struct {
 	auth    *auth.Auth
 	op      *oidcop.Provider
 	audit   *audit.Log
+	rp      *oidcrp.RP
 	chat    *chat.Chat
 	hub     *hub.Hub
 	gateway *gateway.Gateway
@@ -166,9 +168,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Heartbeat: cfg.Limits.Heartbeat, Origins: func() []string { return a.config().Origins },
 		Metrics: a.metrics, Log: o.Log,
 	})
-	if a.op, err = oidcop.New(oidcop.Options{
-		Auth: a.auth, Grants: grants, Users: a.dir, Records: a.store, Box: a.store, Log: o.Log,
-	}); err != nil {
+	if err = a.openSignIn(grants); err != nil {
 		return nil, err
 	}
 	a.api = api.New(api.Options{

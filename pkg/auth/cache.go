@@ -14,6 +14,7 @@ type checked struct {
 	user     im.UserID
 	created  time.Duration // Box.Age
 	lifetime time.Duration
+	limited  bool // it gives no administration
 }
 
 func (c *checked) expired(age time.Duration) bool { return age-c.created >= c.lifetime }

@@ -97,7 +97,7 @@ func (a *Auth) Verify(ctx context.Context, token string) (im.Actor, *im.User, er
 // remember makes what the cache keeps. Its strings are the directory's where it
 // has them, so that 4000 sign-ins don't hold 4000 copies of one tenant id.
 func (a *Auth) remember(s *store.SignIn) *checked {
-	c := &checked{id: s.ID, tenant: s.Tenant, user: s.User, created: s.CreatedAge, lifetime: s.Lifetime}
+	c := &checked{id: s.ID, tenant: s.Tenant, user: s.User, created: s.CreatedAge, lifetime: s.Lifetime, limited: s.Limited}
 	if u, ok := a.users.User(s.Tenant, s.User); ok {
 		c.tenant, c.user = u.Tenant, u.ID
 	}
@@ -121,7 +121,11 @@ func (a *Auth) judge(c *checked) (im.Actor, *im.User, error) {
 	case u.Disabled:
 		return im.Actor{}, nil, a.refuse(ErrDisabled)
 	}
-	return im.Actor{Tenant: u.Tenant, User: u.ID, Role: u.Role, SignIn: c.id}, u, nil
+	role := u.Role
+	if c.limited && (role == im.RoleOwner || role == im.RoleAdmin) {
+		role = im.RoleStaff
+	}
+	return im.Actor{Tenant: u.Tenant, User: u.ID, Role: role, SignIn: c.id}, u, nil
 }
 
 func (a *Auth) refuse(cause error) error {

@@ -186,6 +186,9 @@ type SignIn struct {
 	Created    im.Millis
 	CreatedAge time.Duration // Box.Age at creation: expiry is judged by it, not by the clock (DESIGN 5.7)
 	Lifetime   time.Duration
+	// Limited is a token that a person gave to a program and that does not administer.
+	// It is never stored: oidcop's view of Tokens sets it.
+	Limited bool
 }
 
 // Tokens keeps sign-ins for auth.

@@ -101,6 +101,7 @@ func (s *Grants) SignIn(ctx context.Context, t im.TenantID, hash [32]byte) (stor
 	}
 	out := g.signIn(t)
 	out.Hash, out.CreatedAge, out.Lifetime = hash, at.Age, accessLife
+	out.Limited = !slices.Contains(at.Scopes, ScopeAdmin)
 	return out, nil
 }
 

@@ -90,9 +90,9 @@ type Options struct {
 	Box     store.Box
 	// Profile is asked for claims. Nil: there are none beyond im.User.
 	Profile func(ctx context.Context, t im.TenantID, u im.UserID) (Profile, error)
-	// Externals lists a tenant's external providers for the sign-in page, without
-	// blocking. The link of each is /t/TENANT/provider/ID. Nil: none.
-	Externals func(t im.TenantID) []External
+	// Externals lists a tenant's external providers for the sign-in page. The link of
+	// each is /t/TENANT/provider/ID. Nil: none.
+	Externals func(ctx context.Context, t im.TenantID) []External
 	// Tenant returns the tenant that a host name selects, for /signin without one.
 	// Nil: the only one.
 	Tenant func(host string) (im.TenantID, bool)
@@ -110,7 +110,7 @@ type Provider struct {
 	records   store.Records
 	box       store.Box
 	profile   func(context.Context, im.TenantID, im.UserID) (Profile, error)
-	externals func(im.TenantID) []External
+	externals func(context.Context, im.TenantID) []External
 	tenant    func(host string) (im.TenantID, bool)
 	trusted   func() error
 	log       *slog.Logger
@@ -134,7 +134,7 @@ func New(o Options) (*Provider, error) {
 		p.profile = func(context.Context, im.TenantID, im.UserID) (Profile, error) { return Profile{}, nil }
 	}
 	if p.externals == nil {
-		p.externals = func(im.TenantID) []External { return nil }
+		p.externals = func(context.Context, im.TenantID) []External { return nil }
 	}
 	if p.tenant == nil {
 		p.tenant = func(string) (im.TenantID, bool) { return "", false }

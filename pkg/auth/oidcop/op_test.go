@@ -115,8 +115,15 @@ func TestChatToken(t *testing.T) {
 	if err != nil || actor.User != "u_ann" || user.Username != "ann" {
 		t.Fatalf("%v %v", actor, err)
 	}
+	if actor.Role != im.RoleStaff { // ann owns the place; this program was not given that
+		t.Errorf("without scope admin the role is %v", actor.Role)
+	}
+	admin := r.exchange(r.code(b, "scope", "admin"))
+	if actor, _, err := r.auth.Verify(ctx, admin.AccessToken); err != nil || actor.Role != im.RoleOwner || admin.Scope != "admin chat" {
+		t.Errorf("with scope admin: %v %v %q", actor, err, admin.Scope)
+	}
 	list, err := r.auth.SignIns(ctx, "oakhill", "u_ann")
-	if err != nil || len(list) != 2 {
+	if err != nil || len(list) != 3 {
 		t.Fatalf("sign-ins %v %v", list, err)
 	}
 	// It must not be used to agree to more in the person's name.

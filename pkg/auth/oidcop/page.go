@@ -123,7 +123,7 @@ type signInView struct {
 	State    string // sealed, of the steps after the first
 	Problem  string
 	Wait     int          // seconds, with textWait
-	Down     string       // name of an external provider that did not answer
+	Name     string       // of an external provider, before Problem
 	QR       template.URL // data: picture of Secret, at totp_setup
 	Secret   string
 	AskCode  bool     // a new code is needed beside the new password
@@ -143,7 +143,7 @@ type externalView struct {
 func (p *Provider) showSignIn(w http.ResponseWriter, r *http.Request, next string, v signInView) {
 	v.Action, v.Next = p.path(r, pathSignIn), next
 	if v.Step == "" {
-		for _, e := range p.externals(tenantOf(r.Context())) {
+		for _, e := range p.externals(r.Context(), tenantOf(r.Context())) {
 			v.Externals = append(v.Externals, externalView{Name: e.Name, Down: e.Down,
 				Link: p.path(r, "/provider/"+url.PathEscape(e.ID)) + "?" + url.Values{"next": {next}}.Encode()})
 		}

@@ -72,7 +72,7 @@ const pendingLife = 5 * time.Minute
 func (p *Provider) signIn(w http.ResponseWriter, r *http.Request) {
 	next := safeNext(r.Form.Get("next"))
 	if r.Method == http.MethodGet {
-		p.showSignIn(w, r, next, signInView{Username: r.Form.Get("login_hint"), Down: r.Form.Get("down")})
+		p.showSignIn(w, r, next, signInView{Username: r.Form.Get("login_hint")})
 		return
 	}
 	if err := auth.OwnPage(r); err != nil {
@@ -237,4 +237,29 @@ func (p *Provider) endSession(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Redirect(w, r, target, http.StatusSeeOther)
+}
+
+// SignedIn says who is signed in at the browser that sent r, in the tenant that its
+// address names.
+func (p *Provider) SignedIn(r *http.Request) (im.UserID, bool) {
+	r, ok := p.enter(r)
+	if !ok {
+		return "", false
+	}
+	s, ok := p.session(r)
+	if !ok {
+		return "", false
+	}
+	return s.user.ID, true
+}
+
+// Problem shows the sign-in page with a text of the catalogue and a name in front
+// of it, for sign-ins that begin elsewhere. next is an address of this server.
+func (p *Provider) Problem(w http.ResponseWriter, r *http.Request, next, key, name string) {
+	r, ok := p.enter(r)
+	if !ok {
+		p.showError(w, r, http.StatusNotFound, textNoTenant)
+		return
+	}
+	p.showSignIn(w, r, safeNext(next), signInView{Problem: key, Name: name})
 }
