@@ -46,10 +46,11 @@ prepare() {
 # possible and anything is missing. A failure is no error here: the tests that need it say so.
 tools() {
 	local missing=() pair
-	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium \
+	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium apache2:apache2-bin \
 		mmdebstrap:mmdebstrap systemd-nspawn:systemd-container lintian:lintian dpkg-deb:dpkg ssh-keygen:openssh-client "$@"; do
 		PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 	done
+	[[ -e /usr/lib/apache2/modules/mod_auth_openidc.so ]] || missing+=(libapache2-mod-auth-openidc)
 	# Fonts have no command: Chinese text and emoji, as on the phones of the users.
 	[[ -e /usr/share/fonts/truetype/wqy ]] || missing+=(fonts-wqy-microhei)
 	[[ -e /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf ]] || missing+=(fonts-noto-color-emoji)
@@ -165,6 +166,14 @@ units() {
 	gotest -timeout 20m -skip "$ALONE" $list
 }
 
+# strangers installs the npm packages of tests/signin as its lockfile says: clients
+# and providers that nobody here wrote. Without them those tests skip.
+strangers() {
+	local mark=node_modules/.installed
+	pkg/web/build.sh able || return 0
+	(cd tests/signin && { cmp -s package-lock.json "$mark" || { npm ci --no-audit --no-fund --loglevel=error >/dev/null && cp package-lock.json "$mark"; }; })
+}
+
 # web checks and builds the web client and runs the tests that need no browser.
 web() {
 	if ! pkg/web/build.sh able; then
@@ -231,6 +240,7 @@ test)
 	step "packages for the tests" tools
 	checks
 	step "web client" web
+	step "clients and providers for the tests" strangers
 	step "unit tests" units
 	step "web client in a browser" e2e
 	step "race detector" race

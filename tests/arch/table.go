@@ -160,7 +160,7 @@ var blankImports = []string{"embed"}
 
 // maySkip are the tests that need root or a package of the distribution; they
 // skip loudly, and with CI=true not at all.
-var maySkip = []string{"tests/crash/", "tests/load/", "tests/image/boot/", "tests/twin/", "pkg/store/badgerstore/full_test.go", "pkg/prealloc/prealloc_test.go"}
+var maySkip = []string{"tests/crash/", "tests/load/", "tests/signin/", "tests/image/boot/", "tests/twin/", "pkg/store/badgerstore/full_test.go", "pkg/prealloc/prealloc_test.go"}
 
 // easygoVersion is the only version of easygo that resolves.
 const easygoVersion = "github.com/mailru/easygo v0.0.0-20190618140210-3c14a0dc985f"

@@ -93,7 +93,7 @@ var clientID = regexp.MustCompile(`^[a-z0-9_-]{1,40}$`)
 // field, im.Exists, and those of the store.
 func (p *Provider) AddClient(ctx context.Context, t im.TenantID, c Client) (_ Client, secret string, _ error) {
 	if c.ID == "" {
-		c.ID = randomText(16)
+		c.ID = strings.ToLower(randomID(10))
 	}
 	if len(c.Scopes) == 0 {
 		c.Scopes = []string{oidc.ScopeOpenID, oidc.ScopeProfile, oidc.ScopeEmail}
