@@ -330,7 +330,8 @@ func (w *worker) settle(ctx context.Context) error {
 		select {
 		case <-time.After(250 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d messages had no answer after two minutes", w.counts.sent.Load()-w.counts.acked.Load()-w.counts.refused.Load(), w.counts.sent.Load())
+			return fmt.Errorf("after two minutes %d of %d messages have no answer, and %d of %d people are connected",
+				w.counts.sent.Load()-w.counts.acked.Load()-w.counts.refused.Load(), w.counts.sent.Load(), w.counts.connected.Load(), len(w.users))
 		}
 		now := w.counts.delivered.Load() + w.counts.acked.Load()
 		settled := w.counts.sent.Load() == w.counts.acked.Load()+w.counts.refused.Load()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime/debug"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -25,7 +26,7 @@ func notInBackup(p parts) bool {
 }
 
 // Backup implements store.Admin. Damaged records go along as they are.
-func (s *Store) Backup(ctx context.Context, w io.Writer) error {
+func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	r, err := s.read(ctx)
 	if err != nil {
 		return err
@@ -35,6 +36,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	for _, sp := range s.spaces.all() {
 		spaces[sp.n] = true
 	}
+	defer s.caught(nil, debug.SetPanicOnFault(true), &err)
 	out := snapshot.NewWriter(w)
 	// The clock as it is now and not as it was last written: nobody's sign-in
 	// shall live longer for having been restored.

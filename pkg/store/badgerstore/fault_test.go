@@ -607,3 +607,37 @@ func TestForget(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestUnreadablePages takes the blocks of a table away under a running store, as a
+// sector that the disk cannot read does: what is asked for is damage, said and
+// counted, and not the end of the process.
+func TestUnreadablePages(t *testing.T) {
+	dir := fastDir(t)
+	head := filled(t, dir, 1<<20)
+	s, err := Open(small(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := badgerdir.Tables(dir)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no table: %v", err)
+	}
+	for _, n := range names {
+		if err := os.Truncate(n, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Page(context.Background(), "oak", fillConv, "u_x", head/2, head/2+10); !errors.Is(err, store.ErrDamaged) || !im.Is(err, im.Internal) {
+		t.Errorf("a page of what cannot be read: %v", err)
+	}
+	if err := s.Scan(context.Background(), "oak", fillConv, 1, head, func(*store.Digest) bool { return true }); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("a scan of what cannot be read: %v", err)
+	}
+	if err := s.Backup(context.Background(), io.Discard); err == nil {
+		t.Error("a backup of what cannot be read succeeded")
+	}
+	if s.Stats().Damaged == 0 {
+		t.Error("not counted")
+	}
+	// The store is left as it is: badger's own goroutines would stumble, too.
+}

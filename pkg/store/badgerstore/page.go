@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -38,11 +39,12 @@ func (r *snap) conv(t im.TenantID, sp space, c im.ConvID) (conv im.Conversation,
 
 // run calls fn for each entry from ≤ seq ≤ to of a log in order. A hole is
 // damage.
-func (r *snap) run(sp space, c im.ConvID, from, to im.Seq, fn func(m *record) error) error {
+func (r *snap) run(sp space, c im.ConvID, from, to im.Seq, fn func(m *record) error) (err error) {
 	if from > to {
 		return nil
 	}
 	log := sp.log(c)
+	defer r.s.caught(log.b, debug.SetPanicOnFault(true), &err)
 	it := r.txn.NewIterator(badger.IteratorOptions{PrefetchValues: false, Prefix: log.b})
 	defer it.Close()
 	var m record

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -149,8 +150,20 @@ func verifyTable(data []byte, id uint64, how options.CompressionType) (err error
 	return t.VerifyChecksum()
 }
 
+// unread puts damage that ended a reading into the report.
+func (c *check) unread(err *error) {
+	if !errors.Is(*err, store.ErrDamaged) {
+		return
+	}
+	c.report.Damaged++
+	c.report.Damages = append(c.report.Damages, store.Damage{Place: "the files of the store", What: "they cannot all be read"})
+	*err = nil
+}
+
 // records reads every record: checksum, place, form, and what it leads to.
-func (c *check) records() error {
+func (c *check) records() (err error) {
+	defer c.unread(&err)
+	defer c.s.caught(nil, debug.SetPanicOnFault(true), &err)
 	c.spaces = map[uint32]im.TenantID{}
 	for id, sp := range c.s.spaces.all() {
 		c.spaces[sp.n] = id

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -68,8 +69,21 @@ func (r *snap) end() {
 	r.s.pins.release(r.ts)
 }
 
+// caught makes damage of what badger does with bytes that cannot be right: it
+// panics over some blocks whose checksum it cannot find. And a page of a mapped
+// file that the disk cannot read is a fault. Each read that goes through badger
+// defers it, with what debug.SetPanicOnFault(true) answered.
+func (s *Store) caught(k []byte, faults bool, err *error) {
+	debug.SetPanicOnFault(faults)
+	if p := recover(); p != nil {
+		*err = s.damaged(k, fmt.Errorf("cannot be read: %v", p))
+		s.log.Debug("badger could not read a record", "stack", string(debug.Stack()))
+	}
+}
+
 // get hands the payload of k's record to decode, which must not keep it.
-func (r *snap) get(k key, decode func(payload []byte) error) error {
+func (r *snap) get(k key, decode func(payload []byte) error) (err error) {
+	defer r.s.caught(k.b, debug.SetPanicOnFault(true), &err)
 	item, err := r.txn.Get(k.b)
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return errAbsent
@@ -100,7 +114,8 @@ var errStop = errors.New("stop")
 // each calls fn for every record under prefix from the key from on, in order;
 // key and payload are only valid during the call. An error of fn ends it;
 // errStop does so without being one.
-func (r *snap) each(prefix, from key, fn func(k, payload []byte) error) error {
+func (r *snap) each(prefix, from key, fn func(k, payload []byte) error) (err error) {
+	defer r.s.caught(prefix.b, debug.SetPanicOnFault(true), &err)
 	o := badger.IteratorOptions{PrefetchValues: false, Prefix: prefix.b}
 	it := r.txn.NewIterator(o)
 	defer it.Close()
