@@ -46,6 +46,7 @@ func TestDeliver(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for i := range messages {
+		actor.User = everybody[i%members] // nobody sends too fast
 		cmd := &chat.Command{Op: chat.Send, Actor: actor, Conv: made.Head.ID, Key: fmt.Sprint("m", i), Text: "What was said to the class, some sixty-four bytes of it in all."}
 		if _, err := b.chat.Do(ctx, cmd); err != nil {
 			t.Fatal(err)

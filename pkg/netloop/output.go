@@ -287,16 +287,27 @@ func (l *Loop) giveQueue(c *Conn) {
 	}
 }
 
+// rawWrite is write(2) or writev(2) without a word to Go's scheduler before and
+// after, which costs a third of what a delivery takes besides the kernel. The
+// socket does not block, so nobody waits for this processor meanwhile.
+func (c *Conn) rawWrite(trap uintptr, p unsafe.Pointer, n int) (int, error) {
+	for {
+		r, _, errno := unix.RawSyscall(trap, uintptr(c.fd), uintptr(p), uintptr(n))
+		switch errno {
+		case 0:
+			return int(r), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
 // write is write(2). ok is false if the connection is gone now; n is 0 if the socket
 // takes nothing.
 func (c *Conn) write(p []byte) (n int, ok bool) {
-	for {
-		n, err := unix.Write(int(c.fd), p)
-		if err == unix.EINTR {
-			continue
-		}
-		return c.wrote(n, 1, err)
-	}
+	n, err := c.rawWrite(unix.SYS_WRITE, unsafe.Pointer(unsafe.SliceData(p)), len(p))
+	return c.wrote(n, 1, err)
 }
 
 // writev is writev(2) of the loop's first count iovecs. The wrapper of x/sys makes
@@ -306,17 +317,9 @@ func (c *Conn) writev(count int) (n int, ok bool) {
 	if count == 0 {
 		return 0, true
 	}
-	for {
-		r, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(c.fd), uintptr(unsafe.Pointer(&l.iov[0])), uintptr(count))
-		if errno == unix.EINTR {
-			continue
-		}
-		clear(l.iov[:count]) // they would keep the frames alive
-		if errno != 0 {
-			return c.wrote(0, count, errno)
-		}
-		return c.wrote(int(r), count, nil)
-	}
+	n, err := c.rawWrite(unix.SYS_WRITEV, unsafe.Pointer(&l.iov[0]), count)
+	clear(l.iov[:count]) // they would keep the frames alive
+	return c.wrote(n, count, err)
 }
 
 func (c *Conn) wrote(n, frames int, err error) (int, bool) {

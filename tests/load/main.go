@@ -63,8 +63,10 @@ var measures = []struct {
 	{"guest", "the same in a cgroup of 512 MB", measureGuest},
 	{"tls", "memory of idle TLS sessions", measureTLS},
 	{"disk", "a disk that flushes in 3 ms", measureDisk},
+	{"slow", "64 senders on a disk that flushes in 10 ms", measureSlow},
 	{"card", "bytes that reach a card at 400 messages a second", measureCard},
 	{"million", "start after kill -9 with a million messages", measureMillion},
+	{"arm64", "user instructions a delivery on an emulated arm64", measureArm64},
 	{"code", "allocations and reads, from the benchmarks beside the code", measureCode},
 }
 

@@ -109,6 +109,20 @@ func measureDisk(ctx context.Context, b *bench) error {
 	})
 }
 
+// measureSlow has 64 people send to a disk that flushes in 10 ms, each as soon as it
+// has waited 60 ms.
+func measureSlow(ctx context.Context, b *bench) error {
+	return b.onDisk(ctx, 10*time.Millisecond, 0, func(s *server, _ *disk.Disk, bare syncTimes) error {
+		r, err := b.load(ctx, s, "chat", 64, b.length(15*time.Second), "--room", "2", "--every", "60ms", "--size", strconv.Itoa(messageBytes))
+		if err != nil {
+			return err
+		}
+		b.saw("slow", r.SendsPerS, "%d messages, %.1f a commit; ack p50 %.1f, p99 %.1f ms (bar 150); a bare fsync beside it %.1f ms, p99 %.1f",
+			r.Acked, float64(r.Acked)/float64(max(r.Commits, 1)), r.Ack.P50, r.Ack.P99, bare.ms(bare.median), bare.ms(bare.p99))
+		return nil
+	})
+}
+
 func (b *bench) sawAck(r *report, bare syncTimes) {
 	b.saw("ack", r.Ack.P99/bare.ms(bare.median), "ack p50 %.1f (%.2f ×), p99 %.1f ms; a bare fsync beside it: median %.1f, p99 %.1f ms of 400; %.1f messages a commit",
 		r.Ack.P50, r.Ack.P50/bare.ms(bare.median), r.Ack.P99, bare.ms(bare.median), bare.ms(bare.p99), float64(r.Acked)/float64(max(r.Commits, 1)))
