@@ -7,6 +7,7 @@ BENCHTIME ?= 1s
 BUILT    ?= $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 0))
 CUTS     ?= 100
 FILLINGS ?= 25
+FLIPS    ?= 1000
 BUILD    := .build
 COMMANDS := $(notdir $(wildcard cmd/*))
 LDFLAGS  := -s -w -X github.com/pipit-im/pipit/pkg/app.Version=$(VERSION)
@@ -56,8 +57,8 @@ bench: ## the bars, as ratios and counts in one run (BENCHTIME=1s)
 	@tests/run.sh bench
 
 .PHONY: torture
-torture: ## long fault runs: kill -9, power cuts (CUTS=100), full disks (FILLINGS=25 of two file systems)
-	@PIPIT_TORTURE_CUTS=$(CUTS) PIPIT_TORTURE_FILLINGS=$(FILLINGS) tests/run.sh torture
+torture: ## long fault runs: kill -9, power cuts (CUTS=100), full disks (FILLINGS=25 of two file systems), bit rot (FLIPS=1000)
+	@PIPIT_TORTURE_CUTS=$(CUTS) PIPIT_TORTURE_FILLINGS=$(FILLINGS) PIPIT_TORTURE_FLIPS=$(FLIPS) tests/run.sh torture
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME=30s

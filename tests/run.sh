@@ -262,6 +262,7 @@ torture)
 	step "tools for the tests" prepare
 	step "packages for the tests" tools
 	step "faults, long form" crash 24h
+	step "bit rot, long form" gotest -count=1 -timeout 24h -run '^TestBitRot$' ./pkg/store/badgerstore
 	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
 	;;
 e2e)

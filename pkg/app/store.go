@@ -50,7 +50,7 @@ func openStore(cfg config.Config, log *slog.Logger, m *metrics.Registry, p *pace
 		Dir: cfg.DataDir, ReadOnly: cfg.Storage.ReadOnly,
 		MemTableBytes: cfg.Storage.MemtableBytes, CacheBytes: cfg.Storage.CacheBytes,
 		LowWaterBytes: cfg.Storage.LowWaterBytes, ReserveBytes: cfg.Storage.ReserveBytes,
-		ScrubInterval: cfg.Storage.ScrubInterval, Log: log,
+		ScrubInterval: cfg.Storage.ScrubInterval, Log: log, NoSync: noSync,
 	}
 	// What 0 means is said differently: there "the default", here "none".
 	if o.ScrubInterval == 0 {

@@ -44,11 +44,11 @@ func TestMemoryFollows(t *testing.T) {
 		want, last int64 // while it lasts, and at its end
 	}{
 		{"usual", 40 * mib, 100, 96 * mib, 96 * mib},
-		{"a compaction", 100 * mib, tightLooks - 1, 96 * mib, 96 * mib},
+		{"a compaction", 100 * mib, 3, 96 * mib, 96 * mib},
 		{"usual again", 40 * mib, 1, 96 * mib, 96 * mib},
-		{"many people", 80 * mib, tightLooks, 96 * mib, 120 * mib},
-		{"more than there is", 250 * mib, tightLooks, 120 * mib, 300 * mib},
-		{"night", 60 * mib, wideLooks, 300 * mib, 96 * mib},
+		{"many people", 80 * mib, 4, 96 * mib, 120 * mib},
+		{"more than there is", 250 * mib, 4, 120 * mib, 300 * mib},
+		{"night", 60 * mib, 30, 300 * mib, 96 * mib},
 	} {
 		for i := range c.looks {
 			want := c.want

@@ -27,8 +27,9 @@ type person struct {
 
 // world is what a load lives in: people who are all members of all conversations. It outlives the servers.
 type world struct {
-	people []person
-	convs  []im.ConvID
+	people  []person
+	convs   []im.ConvID
+	visitor im.UserID // comes and goes, and says nothing
 }
 
 // settle makes a world on s.
@@ -45,13 +46,15 @@ func settle(t *testing.T, s *server, people, convs int) *world {
 	for i := range people {
 		bulk.Users = append(bulk.Users, apiclient.NewPerson{Username: fmt.Sprint("p", i), Role: "staff"})
 	}
+	bulk.Users = append(bulk.Users, apiclient.NewPerson{Username: "visitor", Role: "staff"})
 	made, err := box.AddUsers(ctx, tenant, bulk)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := new(world)
 	var members []im.UserID
-	for _, p := range made {
+	w.visitor = im.UserID(made[people].ID)
+	for _, p := range made[:people] {
 		w.people = append(w.people, person{im.UserID(p.ID), p.Token})
 		members = append(members, im.UserID(p.ID))
 	}
@@ -130,9 +133,44 @@ func (w *world) tryReadBack(t *testing.T, p *place) ([]history.Log, error) {
 				break
 			}
 		}
+		if err := unedit(l.Entries); err != nil {
+			return nil, fmt.Errorf("%s: %w", conv, err)
+		}
 		logs = append(logs, l)
 	}
 	return logs, nil
+}
+
+// An edited text says what it was before, so that a log can be compared with what was sent.
+const edited, editedOf = "edited ", " of "
+
+// unedit checks that the newest edit of each message is its text, and gives it back the text that was sent.
+func unedit(entries []im.Message) error {
+	newest := map[im.Seq]string{}
+	for _, m := range entries {
+		if m.Kind == im.EntryEdit {
+			newest[m.Target] = m.Entry.Text
+		}
+	}
+	for i := range entries {
+		m := &entries[i]
+		if m.Kind != im.EntryMessage {
+			continue
+		}
+		want, is := newest[m.Seq]
+		if is && m.Entry.Text != want || !is && strings.HasPrefix(m.Entry.Text, edited) {
+			return fmt.Errorf("message %d does not have the text of its newest edit", m.Seq)
+		}
+		m.Entry.Text = unedited(m.Entry.Text)
+	}
+	return nil
+}
+
+func unedited(text string) string {
+	if _, before, ok := strings.Cut(text, editedOf); ok && strings.HasPrefix(text, edited) {
+		return before
+	}
+	return text
 }
 
 func newest(entries []im.Message) im.Seq {
@@ -168,12 +206,14 @@ type load struct {
 	open     atomic.Int64 // sent, not answered
 	refused  atomic.Pointer[error]
 	target   atomic.Pointer[target] // the newest acknowledged message
+	mine     atomic.Pointer[target] // the first person's newest
 	first    chan struct{}          // closed when there is one
 }
 
 type target struct {
 	conv im.ConvID
 	seq  im.Seq
+	text string // as it was sent
 }
 
 // loadName makes keys and texts of one load differ from those of any other in this process.
@@ -188,7 +228,7 @@ func startLoad(t *testing.T, w *world, p *place, rec *history.Recorder, underWay
 	for i := range w.people {
 		c := w.connect(t, p, i, client.Handler{Entry: func(m *im.Message) {
 			if m.Kind == im.EntryMessage {
-				rec.Saw(history.Seen{Conv: m.Conv, Seq: m.Seq, Text: m.Entry.Text})
+				rec.Saw(history.Seen{Conv: m.Conv, Seq: m.Seq, Text: unedited(m.Entry.Text)})
 			}
 		}})
 		l.clients = append(l.clients, c)
@@ -201,8 +241,8 @@ func startLoad(t *testing.T, w *world, p *place, rec *history.Recorder, underWay
 	return l
 }
 
-// react goes on reacting to and pinning what was acknowledged last, one request after the other, so that commits are of more kinds than
-// one. An entry that was made is owed like a message.
+// react goes on reacting to and pinning what was acknowledged last, editing what the first person wrote, and having members come,
+// go and change, one request after the other, so that commits are of more kinds than one. An entry that was made is owed like a message.
 func (l *load) react() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -217,19 +257,38 @@ func (l *load) react() {
 	for n := 0; l.clients[0].Wait(ctx) == nil; n++ {
 		on := l.target.Load()
 		key := fmt.Sprintf("%s-%d-%d", on.conv, on.seq, n)
-		var params wire.Params = &wire.ReactParams{Conversation: on.conv, Target: on.seq, Emoji: "👍", On: n%3 != 0, Key: key}
-		method := wire.MethodReact
-		if n%5 == 0 {
+		var params wire.Params
+		var method string
+		entry, text := true, "" // the answer names an entry, with this text
+		switch mine := l.mine.Load(); {
+		case n%5 == 0:
 			params, method = &wire.PinParams{Conversation: on.conv, Target: on.seq, On: true, Key: key}, wire.MethodPin
+		case n%7 == 1 && mine != nil:
+			text = fmt.Sprint(edited, n, editedOf, mine.text)
+			params, method = &wire.EditParams{Conversation: mine.conv, Target: mine.seq, Text: text, Key: key}, wire.MethodEdit
+			on = mine
+		case n%7 == 2:
+			params, method, entry = &wire.UpdateParams{ID: on.conv, Title: "room " + key}, wire.MethodUpdate, false
+		case n%7 == 3:
+			params, method, entry = &wire.UsersParams{ID: l.w.convs[0], Users: []im.UserID{l.w.visitor}}, wire.MethodInvite, false
+		case n%7 == 4:
+			params, method, entry = &wire.UsersParams{ID: l.w.convs[0], Users: []im.UserID{l.w.visitor}}, wire.MethodRemove, false
+		default:
+			params, method = &wire.ReactParams{Conversation: on.conv, Target: on.seq, Emoji: "👍", On: n%3 != 0, Key: key}, wire.MethodReact
 		}
 		err := l.clients[0].Call(ctx, method, params, func(result []byte) error {
+			if !entry {
+				return nil
+			}
 			r, err := wire.DecodeSeqResult(result)
 			if err == nil && !r.Repeat { // a repeat names an entry that may be the message itself
-				l.rec.Saw(history.Seen{Conv: on.conv, Seq: r.Seq})
+				l.rec.Saw(history.Seen{Conv: on.conv, Seq: r.Seq, Text: text})
 			}
 			return err
 		})
-		if err != nil && ctx.Err() == nil && !im.Is(err, im.Unavailable) && !errors.Is(err, client.ErrClosed) {
+		gone := method == wire.MethodRemove && im.Is(err, im.NotFound) // a cut came between
+		if err != nil && ctx.Err() == nil && !gone && !im.Is(err, im.Unavailable) && !errors.Is(err, client.ErrClosed) {
+			err = fmt.Errorf("%s: %w", method, err)
 			l.refused.CompareAndSwap(nil, &err)
 		}
 	}
@@ -256,7 +315,10 @@ func (l *load) send(i int, name int64, rng *rand.Rand) {
 			switch {
 			case err == nil:
 				l.rec.Ack(history.Ack{By: by, Key: key, Seq: sent.Seq, Time: sent.Time})
-				l.target.Store(&target{m.Conversation, sent.Seq})
+				l.target.Store(&target{m.Conversation, sent.Seq, m.Text})
+				if i == 0 {
+					l.mine.Store(&target{m.Conversation, sent.Seq, m.Text})
+				}
 				if l.acks.Add(1) == 1 {
 					close(l.first)
 				}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pipit-im/pipit/tests/crash/disk"
 	"github.com/pipit-im/pipit/tests/crash/history"
 )
@@ -194,5 +196,58 @@ func (r *powerRun) cut(keep bool) {
 	s.kill()
 	if err := img.Close(); err != nil {
 		r.Fatal(err)
+	}
+}
+
+// TestUnsyncedLoses shows that the cuts can fail: a server that is built to leave out its syncs loses what it acknowledged.
+func TestUnsyncedLoses(t *testing.T) {
+	disk.Need(t)
+	at, p := shortDir(t), newPlace(t, "UNSAFE_NO_SYNC=yes")
+	var err error
+	if p.bin, err = build("pipitd-unsynced", "-tags", "unsafe_no_sync"); err != nil {
+		t.Fatal(err)
+	}
+	d, err := disk.New(disk.Options{SizeBytes: powerDisk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Errorf("the disk: %v", err)
+		}
+	})
+	if err := d.Mount(at); err != nil {
+		t.Fatal(err)
+	}
+	s := p.mustStart(t, filepath.Join(at, powerDataDir))
+	w := settle(t, s, powerPeople, powerRooms)
+	unix.Sync() // the people and rooms are not what it is to lose
+	rec := history.NewRecorder(history.History{}, func() int64 { return d.Stamp(nil) })
+	l := startLoad(t, w, p, rec, 4, 1)
+	l.untilAcks(500)
+	s.kill()
+	l.abandon()
+	h := rec.All()
+	img, err := d.CutAt(d.Position(), rand.New(rand.NewPCG(1, 1)), disk.CutLost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := img.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(d.Unmount(), img.Mount(at)); err != nil {
+		t.Fatal(err)
+	}
+	p.bin = ""
+	again, err := p.start(t, filepath.Join(at, powerDataDir))
+	switch {
+	case err != nil:
+		t.Logf("of %d acknowledged messages none can be read: %v", len(h.Acks), err)
+	case !w.forgot(t, p, h):
+		t.Errorf("all of %d acknowledged messages are there although nothing was synced: the cuts prove nothing", len(h.Acks))
+	default:
+		again.kill()
 	}
 }

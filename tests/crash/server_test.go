@@ -43,15 +43,19 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// pipitd is the path of the server's binary, built once.
-var pipitd = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(binDir, "pipitd")
-	out, err := exec.Command("go", "build", "-o", path, "github.com/pipit-im/pipit/cmd/pipitd").CombinedOutput()
+// build builds the server's binary with more arguments, and returns its path.
+func build(name string, args ...string) (string, error) {
+	path := filepath.Join(binDir, name)
+	args = append(append([]string{"build", "-o", path}, args...), "github.com/pipit-im/pipit/cmd/pipitd")
+	out, err := exec.Command("go", args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building pipitd: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}
+
+// pipitd is the path of the server's binary, built once.
+var pipitd = sync.OnceValues(func() (string, error) { return build("pipitd") })
 
 // within runs ok every few milliseconds until it says true, or fails the test after patience.
 func within(t *testing.T, what string, ok func() bool) {
@@ -73,6 +77,7 @@ func within(t *testing.T, what string, ok func() bool) {
 type place struct {
 	addr string
 	env  []string
+	bin  string // another binary than pipitd
 }
 
 // freeAddr returns an address that nobody listens on, outside the range of ports that the kernel gives to outgoing connections: one of
@@ -126,7 +131,10 @@ type server struct {
 // start runs pipitd on the data directory and returns when it is ready, or why it is not.
 func (p *place) start(t *testing.T, data string) (*server, error) {
 	t.Helper()
-	path, err := pipitd()
+	path, err := p.bin, error(nil)
+	if path == "" {
+		path, err = pipitd()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

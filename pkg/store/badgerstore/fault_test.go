@@ -93,7 +93,7 @@ func notices(t *testing.T, dir string) string {
 // TestBitRot flips single bits in the files of a closed store: every one is
 // noticed, at the start or by Verify.
 func TestBitRot(t *testing.T) {
-	dir, flips := fastDir(t), 100
+	dir, flips := fastDir(t), asked(t, "PIPIT_TORTURE_FLIPS", 100)
 	whole := filepath.Join(dir, "whole")
 	filled(t, whole, 3<<20)
 	if how := notices(t, whole); how != "" {

@@ -149,17 +149,16 @@ func (h hog) giveBack(t *testing.T) {
 	}
 }
 
-// fillings is how often strangers fill the disk while messages come in, on each
-// file system: PIPIT_TORTURE_FILLINGS asks for the long form.
-func fillings(t *testing.T) int {
+// asked is how often something is done: the environment asks for the long form.
+func asked(t *testing.T, name string, usual int) int {
 	t.Helper()
-	v := os.Getenv("PIPIT_TORTURE_FILLINGS")
+	v := os.Getenv(name)
 	if v == "" {
-		return 3
+		return usual
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 1 {
-		t.Fatalf("PIPIT_TORTURE_FILLINGS=%q: want a number", v)
+		t.Fatalf("%s=%q: want a number", name, v)
 	}
 	return n
 }
@@ -230,7 +229,7 @@ func TestDiskFull(t *testing.T) {
 				c.must("check", "ok")
 				back()
 			}
-			for n := range fillings(t) {
+			for n := range asked(t, "PIPIT_TORTURE_FILLINGS", 3) { // by strangers
 				if n%5 == 4 { // or it is the messages that fill the disk
 					c.end()
 					if err := os.RemoveAll(dir); err != nil {
