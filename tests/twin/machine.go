@@ -181,8 +181,13 @@ func (m *Machine) start(r *Root, args ...string) {
 	// Hosts that mount cgroup v1 have a v2 hierarchy beside it; the systemd inside needs that.
 	m.nspawn.Env = append(os.Environ(), "UNIFIED_CGROUP_HIERARCHY=1")
 	m.nspawn.Stdout, m.nspawn.Stderr = m.console, m.console
-	m.nspawn.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // not the terminal's Ctrl-C, but the end of the test
-	if err := m.nspawn.Start(); err != nil {
+	group := m.cgroup()
+	m.nspawn.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid:     true, // not the terminal's Ctrl-C, but the end of the test
+		UseCgroupFD: true, CgroupFD: int(group.Fd()),
+	}
+	err := m.nspawn.Start()
+	if err := errors.Join(err, group.Close()); err != nil {
 		m.t.Fatal(err)
 	}
 	go func() { m.ended <- m.nspawn.Wait() }()
@@ -199,6 +204,39 @@ func (m *Machine) start(r *Root, args ...string) {
 		}
 		m.pause("the end of its start: " + out)
 	}
+}
+
+// cgroup makes a control group for the machine alone. Two in one would take each other's
+// services for their own, and kill them.
+func (m *Machine) cgroup() *os.File {
+	m.t.Helper()
+	mount := strings.TrimSpace(run(m.t, "findmnt", "-n", "-t", "cgroup2", "-o", "TARGET", "--first-only"))
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	_, path, _ := strings.Cut(string(own), "0::")
+	path, _, _ = strings.Cut(path, "\n")
+	dir, err := os.MkdirTemp(filepath.Join(mount, path), "pipit-twin-")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { // after kill, which is registered later
+		// Groups are removed from the leaves up, and only when their processes are gone.
+		for range 100 {
+			_ = exec.Command("find", dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";").Run() // tried again
+			if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		m.t.Errorf("%s can't be removed: something of the machine runs still", dir)
+	})
+	f, err := os.Open(dir)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return f
 }
 
 // pause waits a moment, and fails the test if the machine has ended.
