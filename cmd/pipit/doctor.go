@@ -84,8 +84,9 @@ func (t *tool) examine(ctx context.Context, dir, proc string) []finding {
 	}
 	found = append(found, diskFinding(dir), clockFinding(time.Now()))
 	found = append(found, machineFindings(readMachine(machine.Machine{}, dir))...)
-	found = append(found, kernelFindings(proc)...)
-	return merge(append(found, memoryFinding(proc)), conditions)
+	found = append(found, memoryFinding(proc))
+	found = append(found, shipped{root: "/", proc: proc, ask: command}.findings(ctx)...)
+	return merge(found, conditions)
 }
 
 // merge adds what the server itself has noticed to doctor's own checks. Of two
@@ -177,35 +178,6 @@ func clockFinding(now time.Time) finding {
 			as("watch", "messages keep their order all the same; for right times: a network with a time server, or sudo pipit clock set")
 	}
 	return f
-}
-
-// kernelFindings reads back the settings that thousands of connections need.
-func kernelFindings(proc string) []finding {
-	var found []finding
-	for _, k := range []struct {
-		name, why string
-		least     int
-	}{
-		{"net.core.somaxconn", "a whole school connects within seconds after a restart", 1024},
-		{"net.ipv4.tcp_max_syn_backlog", "the same, one step earlier", 1024},
-		{"fs.file-max", "each connection is an open file", 65536},
-	} {
-		text, err := os.ReadFile(filepath.Join(proc, "sys", strings.ReplaceAll(k.name, ".", "/")))
-		if err != nil {
-			continue // not every container shows them
-		}
-		n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
-		if err != nil {
-			continue
-		}
-		f := good(k.name, "%d", n)
-		if n < uint64(k.least) {
-			f = good(k.name, "%d, should be %d: %s", n, k.least, k.why).
-				as("watch", fmt.Sprintf("sudo sysctl -w %s=%d", k.name, k.least))
-		}
-		found = append(found, f)
-	}
-	return found
 }
 
 func memoryFinding(proc string) finding {

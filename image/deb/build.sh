@@ -19,7 +19,7 @@ export SOURCE_DATE_EPOCH
 # earlier one.
 debVersion() {
 	case $1 in
-	v[0-9]*) sed 's/^v//; s/-\([0-9]*\)-g/+\1.g/; s/-/./g' <<<"$1" ;;
+	v[0-9]*) sed 's/^v//; s/-\([0-9]*\)-g/+\1.g/; s/-dirty/+0.dirty/; s/-/~/g' <<<"$1" ;;
 	*) echo "0~git$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M).$(tr -c 'a-zA-Z0-9.\n' . <<<"$1")" ;;
 	esac
 }
@@ -48,7 +48,9 @@ C
 	printf "\n -- Pipit engineers <pipit@pipit.invalid>  %s\n" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n >"$stage/changelog.gz"
 gzip -9nc image/deb/pipitd.8 >"$stage/pipitd.8.gz"
-$GO run ./cmd/pipit completion bash >"$stage/pipit.bash"
+$GO build -o .build/tools/pipit ./cmd/pipit
+.build/tools/pipit completion bash >"$stage/pipit.bash"
+image/deb/pipit.1.sh .build/tools/pipit | gzip -9n >"$stage/pipit.1.gz"
 
 for arch in "${@:-amd64 arm64 armhf}"; do
 	for DEB_ARCH in $arch; do

@@ -59,7 +59,7 @@ func newParty(t *testing.T, m *Machine, tenant string) *party {
 		members = append(members, im.UserID(u.ID))
 		p.clients = append(p.clients, client.New(client.Options{
 			URL: "http://127.0.0.1:80", Token: u.Token, Name: "twin/1", Dial: m.Dial, FromStart: true,
-			Handler: client.Handler{Entry: func(e *im.Message) { p.hears(i, e) }},
+			Handler: client.Handler{Entry: func(e *im.Message) { p.hears(i, e) }, Reset: func() { p.forgets(i) }},
 		}))
 	}
 	t.Cleanup(p.leave)
@@ -97,6 +97,13 @@ func (p *party) hears(i int, e *im.Message) {
 		p.t.Errorf("guest %d heard %d after %d", i, e.Seq, last)
 	}
 	p.heard[i] = e.Seq
+}
+
+// forgets: a restored backup is another history, which a client fetches anew.
+func (p *party) forgets(i int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard[i] = 0
 }
 
 // talk lets everybody say something and waits until everybody has heard all of it. A

@@ -89,9 +89,12 @@ func TestCard(t *testing.T) {
 		firstID = firstBoot(t, m, filepath.Join(keys, "id"))
 		t.Run("units", func(t *testing.T) { m.units(t) })
 		t.Run("activation", func(t *testing.T) { m.activation(t) })
+		t.Run("doctor", func(t *testing.T) { m.doctor(t) })
 		p := newParty(t, m, "party")
 		t.Run("restart", func(t *testing.T) { m.restarts(t, p) })
 		t.Run("watchdog", func(t *testing.T) { m.wedges(t, p, r) })
+		t.Run("update", func(t *testing.T) { m.update(t, p) })
+		t.Run("backup", func(t *testing.T) { m.backup(t, p) })
 		if failed := m.failedUnits(); failed != "" {
 			t.Errorf("failed in the end: %s", failed)
 		}
@@ -218,6 +221,48 @@ func (m *Machine) activation(t *testing.T) {
 	}
 }
 
+// doctor finds nothing on a box as it is delivered, and each thing that is changed.
+func (m *Machine) doctor(t *testing.T) {
+	examine := func() map[string]string {
+		t.Helper()
+		// 8: something is to be done.
+		out, err := m.Try("pipit", "doctor", "--json")
+		var list []struct{ Check, State, Text string }
+		if jerr := json.Unmarshal([]byte(out), &list); jerr != nil {
+			t.Fatalf("%v, %v: %s", err, jerr, out)
+		}
+		found := map[string]string{}
+		for _, f := range list {
+			if found[f.Check] == "" || f.State != "good" {
+				found[f.Check] = f.State + ": " + f.Text
+			}
+		}
+		return found
+	}
+	for check, text := range examine() {
+		// The clock of a machine without a network, and the bound of descriptors that the
+		// host may have, are what they are.
+		if !strings.HasPrefix(text, "good") && check != "clock-untrusted" && check != "clock" && check != "descriptors-low" {
+			t.Errorf("as delivered: %s: %s", check, text)
+		}
+	}
+	for _, x := range []struct{ do, undo, check, want string }{
+		{"sysctl -qw net.core.somaxconn=100", "sysctl -qw net.core.somaxconn=16384", "net.core.somaxconn", "watch: 100, but /usr/lib/sysctl.d/60-pipit.conf says 16384"},
+		{"systemctl stop pipit-backup.timer", "systemctl start pipit-backup.timer", "pipit-backup.timer", "act: inactive"},
+		{"systemctl set-property --runtime pipit.service TasksMax=99", "systemctl revert pipit.service", "pipit.service", "watch: TasksMax is 99, not 512"},
+		{"mount -o remount,atime /data", "mount -o remount,noatime /data", "mounts", "act: /data is mounted without noatime"},
+		{"mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\nStorage=persistent\n' >/etc/systemd/journald.conf.d/90-x.conf", "rm /etc/systemd/journald.conf.d/90-x.conf", "log", `watch: Storage is "persistent"`},
+		{"systemd-run -q --wait --unit=breaks false || :", "systemctl reset-failed", "units", "act: breaks.service failed"},
+	} {
+		m.Run("sh", "-c", x.do)
+		found := examine()
+		m.Run("sh", "-c", x.undo)
+		if !strings.HasPrefix(found[x.check], x.want) {
+			t.Errorf("after %s: %q", x.do, found[x.check])
+		}
+	}
+}
+
 // inode identifies the listening socket of port 80 within the machine.
 func (m *Machine) inode() string {
 	for line := range strings.Lines(m.Run("cat", "/proc/net/tcp6")) {
@@ -322,6 +367,74 @@ func (m *Machine) wedges(t *testing.T, p *party, r *Root) {
 	m.Run("rm", "-r", "/data/wedge", "/run/systemd/system/pipit.service.d")
 	m.Run("systemctl", "daemon-reload")
 	m.Run("systemctl", "restart", "pipit.service")
+	p.talk()
+}
+
+// update installs a signed bundle beside what is in the image, under the real sandbox;
+// then one that can't run, from which the box finds back by itself.
+func (m *Machine) update(t *testing.T, p *party) {
+	dir := t.TempDir()
+	// The bundle's programs are the image's own under another number: what is tested is
+	// that the unit lets them run from the data partition.
+	for _, name := range []string{"pipit", "pipitd"} {
+		run(t, "cp", m.Path("/usr/bin/"+name), dir)
+	}
+	m.Run("mkdir", "-p", "/run/u/bad", "/etc/pipit/keys")
+	run(t, "cp", "-r", dir, m.Path("/run/u/good"))
+	m.Run("cp", "/bin/false", "/run/u/bad/pipitd")
+	m.Run("cp", "/bin/false", "/run/u/bad/pipit")
+	m.Run("pipit", "update", "keygen", "/run/u/shop")
+	m.Run("cp", "/run/u/shop.pub", "/etc/pipit/keys/")
+	for version, from := range map[string]string{"0.2.0": "good", "0.3.0": "bad"} {
+		m.Run("pipit", "update", "bundle", "/run/u/"+from, "--key", "/run/u/shop.key", "--out", "/run/u/"+version+".pipit", "--bundle-version", version)
+	}
+	socket := m.inode()
+	m.Run("pipit", "update", "/run/u/0.2.0.pipit")
+	runs := func() string { return m.Run("readlink", "/proc/"+m.Show("pipit.service", "MainPID")+"/exe") }
+	if exe := runs(); exe != "/var/lib/pipit/versions/0.2.0/pipitd" {
+		t.Errorf("after the update %s runs", exe)
+	}
+	p.talk()
+	if out, err := m.Try("pipit", "update", "/run/u/0.3.0.pipit"); err == nil {
+		t.Errorf("a version that can't run is well: %s", out)
+	}
+	m.Within("the way back", func() bool {
+		return m.Show("pipit.service", "SubState") == "running" && runs() == "/var/lib/pipit/versions/0.2.0/pipitd"
+	})
+	p.talk()
+	m.Run("pipit", "update", "back")
+	m.Within("the factory version", func() bool { return m.Show("pipit.service", "SubState") == "running" && runs() == "/usr/bin/pipitd" })
+	p.talk()
+	if now := m.inode(); now != socket {
+		t.Errorf("the listening socket was made anew: %s, then %s", socket, now)
+	}
+}
+
+// backup: what was there then is there after a restore, and nothing else.
+func (m *Machine) backup(t *testing.T, p *party) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	add := func(id string) {
+		if _, err := m.box().AddTenant(ctx, id, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("kept")
+	m.Run("pipit", "backup", "/data/system/x.backup")
+	add("lost")
+	m.Run("systemctl", "stop", "pipit.socket", "pipit-https.socket", "pipit.service")
+	m.Run("sh", "-c", "find /var/lib/pipit -mindepth 1 -delete")
+	m.Run("chmod", "644", "/data/system/x.backup")
+	m.Run("sudo", "-u", "pipit", "pipit", "--data-dir", "/var/lib/pipit", "restore", "/data/system/x.backup")
+	m.Run("systemctl", "start", "pipit.socket", "pipit-https.socket", "pipit.service")
+	tenants, err := m.box().Tenants(ctx)
+	var ids []string
+	for _, x := range tenants {
+		ids = append(ids, x.ID)
+	}
+	if got := strings.Join(ids, " "); err != nil || got != "kept oakhill party" {
+		t.Errorf("after the restore: %q, %v", got, err)
+	}
 	p.talk()
 }
 
