@@ -16,25 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pipit-im/pipit/pkg/api/apiclient"
+	"github.com/pipit-im/pipit/pkg/doctor"
 	"github.com/pipit-im/pipit/pkg/machine"
 )
 
 // finding is the result of one check of doctor.
-type finding struct {
-	Check string `json:"check"`
-	State string `json:"state"` // good, watch, act
-	Text  string `json:"text"`
-	Mend  string `json:"mend,omitempty"` // the command or the step that mends it
-}
+type finding = doctor.Finding
 
-func good(check, format string, args ...any) finding {
-	return finding{Check: check, State: "good", Text: fmt.Sprintf(format, args...)}
-}
-
-func (f finding) as(state, mend string) finding {
-	f.State, f.Mend = state, mend
-	return f
-}
+var good = doctor.Good
 
 func (t *tool) doctorCmd() *cobra.Command {
 	return &cobra.Command{Use: "doctor", Short: "Check limits, descriptors, disk, clock and memory: what is wrong, and what mends it", Args: noArgs,
@@ -75,9 +64,9 @@ func (t *tool) examine(ctx context.Context, dir, proc string) []finding {
 	s, err := box.Status(ctx)
 	switch {
 	case errors.Is(err, apiclient.ErrNotRunning):
-		found = append(found, good("server", "not running on %s", dir).as("act", "sudo systemctl start pipit   (by hand: pipitd --data-dir "+dir+")"))
+		found = append(found, good("server", "not running on %s", dir).As("act", "sudo systemctl start pipit   (by hand: pipitd --data-dir "+dir+")"))
 	case err != nil:
-		found = append(found, good("server", "%s", explain(err)).as("act", "run this with sudo, or as the server's user"))
+		found = append(found, good("server", "%s", explain(err)).As("act", "run this with sudo, or as the server's user"))
 	default:
 		found = append(found, serverFindings(s)...)
 		conditions = conditionFindings(s)
@@ -85,7 +74,7 @@ func (t *tool) examine(ctx context.Context, dir, proc string) []finding {
 	found = append(found, diskFinding(dir), clockFinding(time.Now()))
 	found = append(found, machineFindings(readMachine(machine.Machine{}, dir))...)
 	found = append(found, memoryFinding(proc))
-	found = append(found, shipped{root: "/", proc: proc, ask: command}.findings(ctx)...)
+	found = append(found, doctor.Shipped{Root: "/", Proc: proc, Ask: doctor.Command}.Findings(ctx)...)
 	return merge(found, conditions)
 }
 
@@ -113,18 +102,18 @@ func merge(own, conditions []finding) []finding {
 func serverFindings(s apiclient.ServerInfo) []finding {
 	found := []finding{good("server", "Pipit %s, up %s", s.Version, since(time.Duration(s.UptimeS)*time.Second))}
 	if !s.Ready {
-		found[0] = found[0].as("watch", "it is starting: look again in a moment, then: journalctl -u pipit")
+		found[0] = found[0].As("watch", "it is starting: look again in a moment, then: journalctl -u pipit")
 	}
 	fd := good("descriptors", "%d of %d open", s.Descriptors.Open, s.Descriptors.Limit)
 	if s.Descriptors.Limit < 5000 || s.Descriptors.Open*10 > s.Descriptors.Limit*9 {
-		fd = fd.as("act", "LimitNOFILE=65536 in the unit (by hand: ulimit -n 65536 before pipitd)")
+		fd = fd.As("act", "LimitNOFILE=65536 in the unit (by hand: ulimit -n 65536 before pipitd)")
 	}
 	store := good("store", "%s", s.Store.State)
 	if s.Store.State != "writable" {
 		store = finding{Check: "store", State: "act", Text: s.Store.State + ": " + s.Store.Reason, Mend: "free space on the card for state full; otherwise restart the server, then: pipit verify"}
 	}
 	if s.Store.Damaged > 0 {
-		store = good("store", "%d damaged records", s.Store.Damaged).as("act", "pipit verify, then restore the newest backup on a new card")
+		store = good("store", "%d damaged records", s.Store.Damaged).As("act", "pipit verify, then restore the newest backup on a new card")
 	}
 	return append(found, fd, store)
 }
@@ -145,7 +134,7 @@ func diskFinding(dir string) finding {
 			where = parent
 			continue
 		}
-		return good("disk", "%s can't be examined", dir).as("act", "check --data-dir")
+		return good("disk", "%s can't be examined", dir).As("act", "check --data-dir")
 	}
 	blocks := st.Bavail
 	if os.Geteuid() == 0 {
@@ -156,11 +145,11 @@ func diskFinding(dir string) finding {
 	f := good("disk", "%s free of %s at %s", size(free), size(total), where)
 	switch {
 	case free < 256<<20:
-		return f.as("act", "delete what is not needed there, or put in a bigger card")
+		return f.As("act", "delete what is not needed there, or put in a bigger card")
 	case total > 0 && free*10 < total:
-		return f.as("watch", "less than a tenth is free: plan for a bigger card")
+		return f.As("watch", "less than a tenth is free: plan for a bigger card")
 	case st.Files > 0 && st.Ffree*20 < st.Files:
-		return f.as("act", "the file system has few inodes left: delete small files there")
+		return f.As("act", "the file system has few inodes left: delete small files there")
 	}
 	return f
 }
@@ -172,7 +161,7 @@ func clockFinding(now time.Time) finding {
 	f := good("clock", "%s, synchronised", now.Format("2006-01-02 15:04:05 MST"))
 	switch {
 	case now.Year() < 2026 || now.Year() > 2080:
-		return good("clock", "%s can't be right", now.Format("2006-01-02 15:04")).as("act", `sudo pipit clock set "YYYY-MM-DD HH:MM"`)
+		return good("clock", "%s can't be right", now.Format("2006-01-02 15:04")).As("act", `sudo pipit clock set "YYYY-MM-DD HH:MM"`)
 	case err != nil || state == unix.TIME_ERROR:
 		return good("clock", "%s, not synchronised with anything", now.Format("2006-01-02 15:04:05 MST")).
 			as("watch", "messages keep their order all the same; for right times: a network with a time server, or sudo pipit clock set")
@@ -183,7 +172,7 @@ func clockFinding(now time.Time) finding {
 func memoryFinding(proc string) finding {
 	b, err := os.ReadFile(filepath.Join(proc, "meminfo"))
 	if err != nil {
-		return good("memory", "unknown").as("watch", "")
+		return good("memory", "unknown").As("watch", "")
 	}
 	kib := func(name string) int64 {
 		for line := range bytes.Lines(b) {
@@ -199,7 +188,7 @@ func memoryFinding(proc string) finding {
 	total, avail := kib("MemTotal")<<10, kib("MemAvailable")<<10
 	f := good("memory", "%s available of %s", size(avail), size(total))
 	if avail < 64<<20 {
-		return f.as("act", "end other programs on this box: `systemctl list-units --state=running` shows them")
+		return f.As("act", "end other programs on this box: `systemctl list-units --state=running` shows them")
 	}
 	return f
 }

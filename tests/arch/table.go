@@ -37,6 +37,7 @@ var table = map[string]row{
 	"pkg/badgerdir": {1, nil, "the other files that badger leaves in its directory; knows no record"},
 	"pkg/prealloc":  {1, nil, "blocks for files in the moment they are sized; knows no store"},
 	"pkg/config":    {1, nil, "settings; it knows nobody who reads them"},
+	"pkg/doctor":    {1, nil, "what was shipped against what runs; knows no server"},
 	"pkg/sysd":      {1, nil, "the machine; what progress is comes as probes"},
 	"pkg/backup":    {2, []string{"pkg/snapshot"}, "the encrypted file of a whole box; what the store is, it is told"},
 	"pkg/machine":   {1, nil, "the machine under the server; it reads files and knows no server"},
@@ -77,7 +78,7 @@ var table = map[string]row{
 	"pkg/app": {6, []string{below}, "the one place that names back ends and wires everything"},
 
 	"cmd/pipitd":     {7, []string{"pkg/app", "pkg/config", "pkg/sysd", "pkg/update"}, "main of the server; sysd for the log that must be there before app, update for the version that runs at all"},
-	"cmd/pipit":      {7, []string{"pkg/api/apiclient", "pkg/provision", "pkg/client", "pkg/wire", "pkg/config", "pkg/app", "pkg/update", "pkg/backup", "pkg/machine", "pkg/localca"}, "the technician's tool; app for the offline store, wire for what tail shows"},
+	"cmd/pipit":      {7, []string{"pkg/api/apiclient", "pkg/doctor", "pkg/provision", "pkg/client", "pkg/wire", "pkg/config", "pkg/app", "pkg/update", "pkg/backup", "pkg/machine", "pkg/localca"}, "the technician's tool; app for the offline store, wire for what tail shows"},
 	"cmd/pipit-load": {7, []string{"pkg/client", "pkg/wire", "pkg/api/apiclient"}, "load; apiclient to make its own tenant and users"},
 
 	"image/release": {7, []string{"pkg/update"}, "the lists of a release; update for the key that signs them"},

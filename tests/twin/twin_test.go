@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -15,19 +16,47 @@ import (
 	"testing"
 )
 
-// deb builds the package of this machine's architecture in that version, with the
-// server inside.
+// debs are the packages that were built, by version; they go with the test binary.
+var debs = struct {
+	sync.Mutex
+	dir    string
+	byName map[string]string
+}{byName: map[string]string{}}
+
+// TestMain removes what deb built.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := os.RemoveAll(debs.dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// deb returns the package of this machine's architecture in that version, with the
+// server inside; it is built once.
 func deb(t *testing.T, version string) string {
 	t.Helper()
-	dir := t.TempDir()
+	debs.Lock()
+	defer debs.Unlock()
+	if file := debs.byName[version]; file != "" {
+		return file
+	}
+	if debs.dir == "" {
+		var err error
+		if debs.dir, err = os.MkdirTemp("", "pipit-debs-"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	cmd := exec.Command("../../image/deb/build.sh", strings.TrimSpace(run(t, "dpkg", "--print-architecture")))
-	cmd.Env = append(os.Environ(), "VERSION="+version, "PIPIT_DEB_OUT="+dir)
+	cmd.Env = append(os.Environ(), "VERSION="+version, "PIPIT_DEB_OUT="+debs.dir)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("building the package: %v\n%s", err, errs.String())
 	}
-	return strings.TrimSpace(out.String())
+	debs.byName[version] = strings.TrimSpace(out.String())
+	return debs.byName[version]
 }
 
 // get asks the machine's server for a page.

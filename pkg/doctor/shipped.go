@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"bytes"
@@ -20,25 +20,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// shipped compares what Pipit's packages put into the system with what the system
+// Shipped compares what Pipit's packages put into the system with what the system
 // runs with. What is expected is read from the installed files themselves, so that it
 // can't differ from them; a setting that the technician laid over one of ours is
 // expected, and named.
-type shipped struct {
-	root string // "/" but in tests
-	proc string // "/proc" but in tests
-	ask  func(ctx context.Context, name string, args ...string) (string, error)
+type Shipped struct {
+	Root string // "/" but in tests
+	Proc string // "/proc" but in tests
+	Ask  func(ctx context.Context, name string, args ...string) (string, error)
 }
 
-// command runs a program of the system and returns what it printed.
-func command(ctx context.Context, name string, args ...string) (string, error) {
+// Command runs a program of the system and returns what it printed.
+func Command(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=")
 	out, err := cmd.Output()
 	return strings.TrimSpace(string(out)), err
 }
 
-// Files that are compared, below root.
+// bootErrors is what went wrong before anybody could be told, one line each; the first
+// process and `pipit provision` write it.
+const bootErrors = "run/pipit/boot-errors"
+
+// Files that are compared, below Root.
 const (
 	kernelDir     = "usr/lib/sysctl.d"
 	unitDir       = "usr/lib/systemd/system"
@@ -48,19 +52,20 @@ const (
 	applianceInit = "usr/lib/pipit/init" // only Pipit's own card has it
 )
 
-func (s shipped) path(name string) string { return filepath.Join(s.root, name) }
+func (s Shipped) path(name string) string { return filepath.Join(s.Root, name) }
 
-func (s shipped) has(name string) bool {
+func (s Shipped) has(name string) bool {
 	_, err := os.Stat(s.path(name))
 	return err == nil
 }
 
-func (s shipped) findings(ctx context.Context) []finding {
+// Findings makes all checks. It changes nothing and runs systemctl and its like.
+func (s Shipped) Findings(ctx context.Context) []Finding {
 	if !s.has(filepath.Join(unitDir, "pipit.service")) {
-		return []finding{good("settings", "Pipit was not installed by a package: limits and kernel settings are not checked")}
+		return []Finding{Good("settings", "Pipit was not installed by a package: limits and kernel settings are not checked")}
 	}
 	container := false
-	if out, err := s.ask(ctx, "systemd-detect-virt", "--container"); err == nil && out != "none" {
+	if out, err := s.Ask(ctx, "systemd-detect-virt", "--container"); err == nil && out != "none" {
 		container = true
 	}
 	found := append(s.bootErrors(), s.units(ctx)...)
@@ -82,26 +87,26 @@ func (s shipped) findings(ctx context.Context) []finding {
 }
 
 // summary folds the good ones of a kind into one line; what differs keeps its own.
-func summary(check string, found []finding, text string) []finding {
-	bad := slices.DeleteFunc(slices.Clone(found), func(f finding) bool { return f.State == "good" })
+func summary(check string, found []Finding, text string) []Finding {
+	bad := slices.DeleteFunc(slices.Clone(found), func(f Finding) bool { return f.State == "good" })
 	if len(bad) > 0 {
 		return bad
 	}
-	return []finding{good(check, "%s", text)}
+	return []Finding{Good(check, "%s", text)}
 }
 
 // bootErrors is what the first process and the first boot had to say.
-func (s shipped) bootErrors() []finding {
+func (s Shipped) bootErrors() []Finding {
 	text, err := os.ReadFile(s.path(bootErrors))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return []finding{good("boot", "%v", err).as("watch", "run this with sudo")}
+		return []Finding{Good("boot", "%v", err).As("watch", "run this with sudo")}
 	}
-	var found []finding
+	var found []Finding
 	for line := range strings.Lines(string(text)) {
-		found = append(found, good("boot", "%s", strings.TrimSpace(line)).as("act", "mend it and restart the box; the whole story: journalctl -b -u pipit-provision"))
+		found = append(found, Good("boot", "%s", strings.TrimSpace(line)).As("act", "mend it and restart the box; the whole story: journalctl -b -u pipit-provision"))
 	}
 	return found
 }
@@ -123,7 +128,7 @@ func assignments(text []byte) [][2]string {
 
 // kernel compares sysctl.d with /proc/sys. The last file that names a key counts
 // (sysctl.d(5)); of two files with one name that in /etc.
-func (s shipped) kernel(container bool) []finding {
+func (s Shipped) kernel(container bool) []Finding {
 	files := map[string]string{}
 	for _, dir := range []string{kernelDir, "run/sysctl.d", "etc/sysctl.d"} {
 		names, err := filepath.Glob(s.path(dir + "/*.conf"))
@@ -147,28 +152,28 @@ func (s shipped) kernel(container bool) []finding {
 			ours[key] = ours[key] || strings.Contains(base, "pipit")
 		}
 	}
-	var found []finding
+	var found []Finding
 	for _, key := range slices.Sorted(maps.Keys(ours)) {
 		w := wanted[key]
 		if !ours[key] {
 			continue
 		}
-		name := filepath.Join(s.proc, "sys", strings.ReplaceAll(key, ".", "/"))
+		name := filepath.Join(s.Proc, "sys", strings.ReplaceAll(key, ".", "/"))
 		text, err := os.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // not in this kernel, or its module is not loaded
 		}
 		if err != nil {
-			found = append(found, good(key, "%v", err).as("watch", "run this with sudo"))
+			found = append(found, Good(key, "%v", err).As("watch", "run this with sudo"))
 			continue
 		}
 		is := strings.Join(strings.Fields(string(text)), " ")
 		expected := strings.Join(strings.Fields(w.value), " ")
-		f := good(key, "%s", is)
+		f := Good(key, "%s", is)
 		if is != expected {
-			f = good(key, "%s, but %s says %s", is, w.file, expected).as("watch", "sudo /usr/lib/systemd/systemd-sysctl")
+			f = Good(key, "%s, but %s says %s", is, w.file, expected).As("watch", "sudo /usr/lib/systemd/systemd-sysctl")
 			if container && unix.Access(name, unix.W_OK) != nil {
-				f = good(key, "%s; it is the host's, this container can't set it", is)
+				f = Good(key, "%s; it is the host's, this container can't set it", is)
 			}
 		}
 		found = append(found, f)
@@ -177,22 +182,22 @@ func (s shipped) kernel(container bool) []finding {
 }
 
 // modules: each is loaded or built in.
-func (s shipped) modules(container bool) []finding {
+func (s Shipped) modules(container bool) []Finding {
 	text, err := os.ReadFile(s.path(modulesFile))
 	if err != nil {
 		return nil
 	}
-	var found []finding
+	var found []Finding
 	for line := range strings.Lines(string(text)) {
 		name := strings.TrimSpace(line)
 		if name == "" || strings.HasPrefix(name, "#") {
 			continue
 		}
-		f := good("module", "%s is loaded", name)
+		f := Good("module", "%s is loaded", name)
 		if !s.has("sys/module/" + name) {
-			f = good("module", "%s is not loaded; the server does that work itself", name).as("watch", "sudo modprobe "+name)
+			f = Good("module", "%s is not loaded; the server does that work itself", name).As("watch", "sudo modprobe "+name)
 			if container {
-				f = good("module", "%s is not loaded; that is the host's to do", name)
+				f = Good("module", "%s is not loaded; that is the host's to do", name)
 			}
 		}
 		found = append(found, f)
@@ -209,31 +214,31 @@ var managed = regexp.MustCompile(`^(Type|NotifyAccess|User|Group|Restart|Restart
 	`Backlog|NoDelay|FileDescriptorName|[A-Za-z]+Sec)$`)
 
 // units reads back what systemd runs the units with, and whether they run.
-func (s shipped) units(ctx context.Context) []finding {
-	var found, process []finding
+func (s Shipped) units(ctx context.Context) []Finding {
+	var found, process []Finding
 	n := 0
 	for _, unit := range []string{"pipit.socket", "pipit-https.socket", "pipit.service"} {
 		text, err := os.ReadFile(s.path(filepath.Join(unitDir, unit)))
 		if err != nil {
-			found = append(found, good(unit, "%v", err).as("act", "install the package again"))
+			found = append(found, Good(unit, "%v", err).As("act", "install the package again"))
 			continue
 		}
-		show, err := s.ask(ctx, "systemctl", "show", unit)
+		show, err := s.Ask(ctx, "systemctl", "show", unit)
 		if err != nil {
-			return []finding{good("units", "systemd does not answer: %v", err).as("watch", "run this where systemd runs")}
+			return []Finding{Good("units", "systemd does not answer: %v", err).As("watch", "run this where systemd runs")}
 		}
 		is := map[string]string{}
 		for _, a := range assignments([]byte(show)) {
 			is[a[0]] = a[1]
 		}
 		if is["DropInPaths"] != "" {
-			found = append(found, good(unit, "changed by %s", is["DropInPaths"]).as("watch", "look whether that is meant: systemctl cat "+unit))
+			found = append(found, Good(unit, "changed by %s", is["DropInPaths"]).As("watch", "look whether that is meant: systemctl cat "+unit))
 		}
 		if is["NeedDaemonReload"] == "yes" {
-			found = append(found, good(unit, "its file changed since systemd read it").as("watch", "sudo systemctl daemon-reload"))
+			found = append(found, Good(unit, "its file changed since systemd read it").As("watch", "sudo systemctl daemon-reload"))
 		}
 		if is["ActiveState"] != "active" && strings.HasSuffix(unit, ".socket") {
-			found = append(found, good(unit, "%s: nobody can connect", is["ActiveState"]).as("act", "sudo systemctl start "+unit))
+			found = append(found, Good(unit, "%s: nobody can connect", is["ActiveState"]).As("act", "sudo systemctl start "+unit))
 		}
 		for _, a := range assignments(text) {
 			if !managed.MatchString(a[0]) {
@@ -246,7 +251,7 @@ func (s shipped) units(ctx context.Context) []finding {
 			}
 			n++
 			if normal(key, got) != want {
-				found = append(found, good(unit, "%s is %s, not %s", a[0], got, a[1]).as("watch", "systemctl cat "+unit+" shows who says so"))
+				found = append(found, Good(unit, "%s is %s, not %s", a[0], got, a[1]).As("watch", "systemctl cat "+unit+" shows who says so"))
 			}
 		}
 		if unit == "pipit.service" {
@@ -254,14 +259,14 @@ func (s shipped) units(ctx context.Context) []finding {
 		}
 	}
 	for _, unit := range []string{"pipit-backup.timer", "pipit-scrub.timer"} {
-		if state, err := s.ask(ctx, "systemctl", "is-active", unit); err != nil {
-			found = append(found, good(unit, "%s: it does not come by itself", state).as("act", "sudo systemctl enable --now "+unit))
+		if state, err := s.Ask(ctx, "systemctl", "is-active", unit); err != nil {
+			found = append(found, Good(unit, "%s: it does not come by itself", state).As("act", "sudo systemctl enable --now "+unit))
 		}
 	}
-	if failed, err := s.ask(ctx, "systemctl", "list-units", "--failed", "--plain", "--no-legend"); err == nil {
+	if failed, err := s.Ask(ctx, "systemctl", "list-units", "--failed", "--plain", "--no-legend"); err == nil {
 		for line := range strings.Lines(failed) {
 			if f := strings.Fields(line); len(f) > 0 {
-				found = append(found, good("units", "%s failed", f[0]).as("act", "journalctl -b -u "+f[0]))
+				found = append(found, Good("units", "%s failed", f[0]).As("act", "journalctl -b -u "+f[0]))
 			}
 		}
 	}
@@ -269,8 +274,8 @@ func (s shipped) units(ctx context.Context) []finding {
 }
 
 // process compares what the running server really has with the unit.
-func (s shipped) process(is map[string]string, unit []byte) []finding {
-	text, err := os.ReadFile(filepath.Join(s.proc, is["MainPID"], "limits"))
+func (s Shipped) process(is map[string]string, unit []byte) []Finding {
+	text, err := os.ReadFile(filepath.Join(s.Proc, is["MainPID"], "limits"))
 	if err != nil {
 		return nil // it does not run: the check of the server says so
 	}
@@ -284,7 +289,7 @@ func (s shipped) process(is map[string]string, unit []byte) []finding {
 		// Fewer than asked for, in a container, are named by the check of descriptors if
 		// they are too few.
 		if err == nil && werr == nil && have < want && have < 20256 {
-			return []finding{good("descriptors", "the server may open %d files, not %d", have, want).as("watch", "the machine around this one sets the bound; limits.connections must stay below it")}
+			return []Finding{Good("descriptors", "the server may open %d files, not %d", have, want).As("watch", "the machine around this one sets the bound; limits.connections must stay below it")}
 		}
 	}
 	return nil
@@ -320,12 +325,12 @@ func normal(key, val string) string {
 }
 
 // manager reads back PID 1's own settings.
-func (s shipped) manager(ctx context.Context, container bool) []finding {
+func (s Shipped) manager(ctx context.Context, container bool) []Finding {
 	text, err := os.ReadFile(s.path(managerFile))
 	if err != nil {
-		return []finding{good("watchdog", "%v", err).as("watch", "install the image again")}
+		return []Finding{Good("watchdog", "%v", err).As("watch", "install the image again")}
 	}
-	show, err := s.ask(ctx, "systemctl", "show")
+	show, err := s.Ask(ctx, "systemctl", "show")
 	if err != nil {
 		return nil // units has said that systemd does not answer
 	}
@@ -333,16 +338,16 @@ func (s shipped) manager(ctx context.Context, container bool) []finding {
 	for _, a := range assignments([]byte(show)) {
 		is[a[0]] = a[1]
 	}
-	var found []finding
+	var found []Finding
 	for _, a := range assignments(text) {
 		key, want := property(a[0], a[1])
 		if got := is[key]; normal(key, got) != want {
-			found = append(found, good("watchdog", "%s is %q, %s says %s", a[0], got, managerFile, a[1]).as("watch", "systemd-analyze cat-config systemd/system.conf"))
+			found = append(found, Good("watchdog", "%s is %q, %s says %s", a[0], got, managerFile, a[1]).As("watch", "systemd-analyze cat-config systemd/system.conf"))
 		}
 	}
 	device := is["WatchdogDevice"]
 	if device == "" && !container {
-		found = append(found, good("watchdog", "no hardware watchdog is in use: a crashed kernel stays down").as("watch", "ls /dev/watchdog*; journalctl -b | grep -i watchdog"))
+		found = append(found, Good("watchdog", "no hardware watchdog is in use: a crashed kernel stays down").As("watch", "ls /dev/watchdog*; journalctl -b | grep -i watchdog"))
 	}
 	if container {
 		device = "the host's, this is a container"
@@ -351,12 +356,12 @@ func (s shipped) manager(ctx context.Context, container bool) []finding {
 }
 
 // journal compares journald's settings, as they result from all its files.
-func (s shipped) journal(ctx context.Context) []finding {
+func (s Shipped) journal(ctx context.Context) []Finding {
 	text, err := os.ReadFile(s.path(journalFile))
 	if err != nil {
-		return []finding{good("log", "%v", err).as("watch", "install the image again")}
+		return []Finding{Good("log", "%v", err).As("watch", "install the image again")}
 	}
-	all, err := s.ask(ctx, "systemd-analyze", "cat-config", "systemd/journald.conf")
+	all, err := s.Ask(ctx, "systemd-analyze", "cat-config", "systemd/journald.conf")
 	if err != nil {
 		return nil
 	}
@@ -364,23 +369,23 @@ func (s shipped) journal(ctx context.Context) []finding {
 	for _, a := range assignments([]byte(all)) {
 		is[a[0]] = a[1]
 	}
-	var found []finding
+	var found []Finding
 	for _, a := range assignments(text) {
 		if is[a[0]] != a[1] {
-			found = append(found, good("log", "%s is %q, %s says %s", a[0], is[a[0]], journalFile, a[1]).as("watch", "systemd-analyze cat-config systemd/journald.conf"))
+			found = append(found, Good("log", "%s is %q, %s says %s", a[0], is[a[0]], journalFile, a[1]).As("watch", "systemd-analyze cat-config systemd/journald.conf"))
 		}
 	}
 	if kept, err := os.ReadDir(s.path("var/log/journal")); err == nil && len(kept) > 0 {
-		found = append(found, good("log", "the journal is written to the card").as("watch", "sudo rm -r /var/log/journal; sudo systemctl restart systemd-journald"))
+		found = append(found, Good("log", "the journal is written to the card").As("watch", "sudo rm -r /var/log/journal; sudo systemctl restart systemd-journald"))
 	}
 	return summary("log", found, "in memory, at most "+is["RuntimeMaxUse"])
 }
 
 // mounts: the root is read-only, the data are where they belong.
-func (s shipped) mounts() []finding {
-	text, err := os.ReadFile(filepath.Join(s.proc, "self/mounts"))
+func (s Shipped) mounts() []Finding {
+	text, err := os.ReadFile(filepath.Join(s.Proc, "self/mounts"))
 	if err != nil {
-		return []finding{good("mounts", "%v", err).as("watch", "")}
+		return []Finding{Good("mounts", "%v", err).As("watch", "")}
 	}
 	type mount struct{ fs, options string }
 	is := map[string]mount{}
@@ -389,7 +394,7 @@ func (s shipped) mounts() []finding {
 			is[f[1]] = mount{f[2], "," + f[3] + ","}
 		}
 	}
-	var found []finding
+	var found []Finding
 	for _, want := range []struct{ at, fs, options, mend string }{
 		{"/", "", "ro", "sudo mount -o remount,ro /"},
 		{"/data", "ext4", "rw nosuid nodev noatime errors=remount-ro", "restart the box; if it comes back, the card is failing: make a backup"},
@@ -399,12 +404,12 @@ func (s shipped) mounts() []finding {
 	} {
 		m, ok := is[want.at]
 		if !ok || want.fs != "" && m.fs != want.fs {
-			found = append(found, good("mounts", "%s is not mounted as %s", want.at, want.fs).as("act", want.mend))
+			found = append(found, Good("mounts", "%s is not mounted as %s", want.at, want.fs).As("act", want.mend))
 			continue
 		}
 		for _, o := range strings.Fields(want.options) {
 			if !strings.Contains(m.options, ","+o+",") {
-				found = append(found, good("mounts", "%s is mounted without %s", want.at, o).as("act", want.mend))
+				found = append(found, Good("mounts", "%s is mounted without %s", want.at, o).As("act", want.mend))
 			}
 		}
 	}
@@ -412,10 +417,10 @@ func (s shipped) mounts() []finding {
 }
 
 // zram: swap is in memory, and nowhere else.
-func (s shipped) zram() finding {
-	text, err := os.ReadFile(filepath.Join(s.proc, "swaps"))
+func (s Shipped) zram() Finding {
+	text, err := os.ReadFile(filepath.Join(s.Proc, "swaps"))
 	if err != nil {
-		return good("swap", "%v", err).as("watch", "")
+		return Good("swap", "%v", err).As("watch", "")
 	}
 	var on []string
 	for line := range strings.Lines(string(text)) {
@@ -426,9 +431,9 @@ func (s shipped) zram() finding {
 	sort.Strings(on)
 	switch {
 	case len(on) == 0:
-		return good("swap", "there is none").as("watch", "sudo systemctl start pipit-zram")
+		return Good("swap", "there is none").As("watch", "sudo systemctl start pipit-zram")
 	case !strings.HasPrefix(on[0], "/dev/zram") || !strings.HasPrefix(on[len(on)-1], "/dev/zram"):
-		return good("swap", "%s is on a disk or card, which it wears out", strings.Join(on, " ")).as("watch", "sudo swapoff -a; sudo systemctl restart pipit-zram")
+		return Good("swap", "%s is on a disk or card, which it wears out", strings.Join(on, " ")).As("watch", "sudo swapoff -a; sudo systemctl restart pipit-zram")
 	}
-	return good("swap", "in compressed memory (%s)", on[0])
+	return Good("swap", "in compressed memory (%s)", on[0])
 }
