@@ -249,14 +249,15 @@ func (g *Guest) RunIn(ctx context.Context, command string, in io.Reader) (string
 	if err != nil {
 		return "", err
 	}
+	// A machine that was reset does not answer on its old connection.
+	stop := context.AfterFunc(ctx, func() { client.Close() })
+	defer stop()
 	session, err := client.NewSession()
 	if err != nil {
 		g.hangUp()
-		return "", fmt.Errorf("guest: session: %w", err)
+		return "", fmt.Errorf("guest: session: %w", errors.Join(err, ctx.Err()))
 	}
 	defer session.Close()
-	stop := context.AfterFunc(ctx, func() { session.Close() })
-	defer stop()
 	session.Stdin = in
 	out, err := session.CombinedOutput(command)
 	if err != nil {
