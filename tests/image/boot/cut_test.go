@@ -34,15 +34,18 @@ const (
 // it updates itself, on a disk that forgets what was not flushed. The card that is
 // left must boot, be well, and have every message that was acknowledged.
 func TestPowerCuts(t *testing.T) {
-	o := flash(t, small)
-	disk.Need(t)
 	total := defaultCuts
 	if v := os.Getenv(cutsVar); v != "" {
 		var err error
-		if total, err = strconv.Atoi(v); err != nil || total < 1 {
+		if total, err = strconv.Atoi(v); err != nil || total < 0 {
 			t.Fatalf("%s=%q: want a number of cuts", cutsVar, v)
 		}
 	}
+	if total == 0 {
+		return // asked for, by a pipeline that has no time for it
+	}
+	o := flash(t, small)
+	disk.Need(t)
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
