@@ -164,7 +164,7 @@ func (t *tool) root() *cobra.Command {
 		{"look", "Look after the box:", []*cobra.Command{t.statusCmd(), t.topCmd(), t.doctorCmd(), t.logsCmd(), t.verifyCmd(), t.supportCmd()}},
 		{"keep", "Backups and versions:", []*cobra.Command{t.backupCmd(), t.restoreCmd(), t.updateCmd(), t.factoryResetCmd()}},
 		{"set", "The box in its network:", []*cobra.Command{t.networkCmd(), t.certCmd(), t.clockCmd(), t.screenCmd(), t.setupCodeCmd(), t.provisionCmd()}},
-		{"people", "Organisations and people:", []*cobra.Command{t.tenantCmd(), t.userCmd(), t.sendCmd(), t.tailCmd()}},
+		{"people", "Organisations and people:", []*cobra.Command{t.tenantCmd(), t.userCmd(), t.tokenCmd(), t.auditCmd(), t.sendCmd(), t.tailCmd()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 		for _, c := range g.commands {
@@ -188,6 +188,24 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return usageError{fmt.Errorf("there is no command %q.%s See: %s --help", args[0], hint, cmd.CommandPath())}
 	}
 	return usageError{fmt.Errorf("%q is too much here. See: %s --help", args[0], cmd.CommandPath())}
+}
+
+func minArgs(n int, names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return usageError{fmt.Errorf("%s is missing. See: %s --help", names[len(args)], cmd.CommandPath())}
+		}
+		return nil
+	}
+}
+
+func maxArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usageError{fmt.Errorf("%q is too much here. See: %s --help", args[n], cmd.CommandPath())}
+		}
+		return nil
+	}
 }
 
 func exactArgs(names ...string) cobra.PositionalArgs {

@@ -9,10 +9,11 @@ import (
 )
 
 func (t *tool) tenantCmd() *cobra.Command {
-	c := &cobra.Command{Use: "tenant", Short: "Organisations on this server: add, list, suspend, resume", Args: noArgs,
+	c := &cobra.Command{Use: "tenant", Short: "Organisations on this server: add, show, suspend, delete, move", Args: noArgs,
 		DisableFlagsInUseLine: true, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	c.AddCommand(t.tenantAdd(), t.tenantList(), t.tenantSuspend(true), t.tenantSuspend(false))
+	c.AddCommand(t.tenantAdd(), t.tenantList(), t.tenantShow(), t.tenantRename(), t.tenantSuspend(true), t.tenantSuspend(false),
+		t.tenantDelete(), t.tenantUndelete(), t.tenantExport(), t.tenantImport(), t.tenantHost(), t.tenantQuota())
 	return c
 }
 
@@ -56,11 +57,7 @@ func (t *tool) tenantList() *cobra.Command {
 				}
 				rows := make([][]string, 0, len(tenants))
 				for _, x := range tenants {
-					state := "active"
-					if x.Suspended {
-						state = "suspended"
-					}
-					rows = append(rows, []string{x.ID, x.Name, state, day(x.Created)})
+					rows = append(rows, []string{x.ID, x.Name, stateOf(x), day(x.Created)})
 				}
 				t.table([]string{"ID", "NAME", "STATE", "CREATED"}, rows)
 			})

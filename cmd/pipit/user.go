@@ -15,10 +15,10 @@ import (
 )
 
 func (t *tool) userCmd() *cobra.Command {
-	c := &cobra.Command{Use: "user", Short: "People of an organisation: add, list, set passwords, disable", Args: noArgs,
+	c := &cobra.Command{Use: "user", Short: "People of an organisation: add, invite, list, set passwords, disable", Args: noArgs,
 		DisableFlagsInUseLine: true, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	c.AddCommand(t.userAdd(), t.userList(), t.userPasswd(), t.userDisable(true), t.userDisable(false))
+	c.AddCommand(t.userAdd(), t.userInvite(), t.userList(), t.userPasswd(), t.userSignOut(), t.userResetFactor(), t.userDisable(true), t.userDisable(false))
 	return c
 }
 
@@ -46,7 +46,7 @@ func theTenant(cmd *cobra.Command, box *apiclient.Client, named string) (string,
 
 func (t *tool) userAdd() *cobra.Command {
 	var tenant, role, name string
-	var stdin bool
+	var stdin, temporary bool
 	c := &cobra.Command{Use: "add USERNAME", Short: "Add a person", Args: exactArgs("USERNAME"),
 		Long: "Adds a person. The password is asked for on a terminal, or read with --password-stdin (the first line).\n" +
 			"Passwords are never taken from the command line, where other users of the machine could read them.",
@@ -67,7 +67,7 @@ func (t *tool) userAdd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := box.AddUser(cmd.Context(), tenant, apiclient.NewPerson{Username: args[0], Name: name, Role: role, Password: password})
+			p, err := box.AddUser(cmd.Context(), tenant, apiclient.NewPerson{Username: args[0], Name: name, Role: role, Password: password, Temporary: temporary})
 			if err != nil {
 				return err
 			}
@@ -80,18 +80,27 @@ func (t *tool) userAdd() *cobra.Command {
 	_ = c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(im.Roles(), cobra.ShellCompDirectiveNoFileComp)) // fails only without the flag
 	c.Flags().StringVar(&name, "name", "", "`NAME` for people (default: the user name)")
 	c.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
+	c.Flags().BoolVar(&temporary, "temporary", false, "the person has to replace the password at the first sign-in")
 	return c
+}
+
+// readLine reads one line of standard input, a person's at a terminal or a script's.
+func (t *tool) readLine() (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(t.in, im.MaxPasswordBytes+2)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read standard input: %w", err)
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"), nil
 }
 
 // password reads a password: from standard input if told so, else by asking
 // twice on a terminal.
 func (t *tool) password(stdin bool) (string, error) {
 	if stdin {
-		line, err := bufio.NewReader(io.LimitReader(t.in, im.MaxPasswordBytes+2)).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("read the password: %w", err)
+		line, err := t.readLine()
+		if err != nil {
+			return "", err
 		}
-		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 		if line == "" {
 			return "", usageError{errors.New("standard input held no password")}
 		}
@@ -158,7 +167,7 @@ func (t *tool) userList() *cobra.Command {
 
 func (t *tool) userPasswd() *cobra.Command {
 	var tenant string
-	var stdin bool
+	var stdin, temporary bool
 	c := &cobra.Command{Use: "passwd USERNAME", Short: "Set a person's password; all of the person's sign-ins end", Args: exactArgs("USERNAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			box, err := t.box()
@@ -172,7 +181,11 @@ func (t *tool) userPasswd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := box.SetPassword(cmd.Context(), tenant, args[0], password); err != nil {
+			set := box.SetPassword
+			if temporary {
+				set = box.SetTemporaryPassword
+			}
+			if err := set(cmd.Context(), tenant, args[0], password); err != nil {
 				return err
 			}
 			return t.answer(map[string]string{"username": args[0], "tenant": tenant}, func() {
@@ -181,6 +194,7 @@ func (t *tool) userPasswd() *cobra.Command {
 		}}
 	tenantFlag(c, &tenant)
 	c.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
+	c.Flags().BoolVar(&temporary, "temporary", false, "the person has to replace the password at the first sign-in")
 	return c
 }
 

@@ -308,3 +308,54 @@ func TestTenantByAddress(t *testing.T) {
 func hosts(list ...string) func(*directory.Settings) error {
 	return func(s *directory.Settings) error { s.Hosts = list; return nil }
 }
+
+// everyTenantOperation calls what the operator does with a tenant as a whole.
+func (r *rig) everyTenantOperation() {
+	t := r.t
+	r.want(r.do("PATCH", "/admin/tenants/oakhill/settings", "", `{"hosts":["oakhill.local"],"quota":{"users":3,"conversations":0,"stored_bytes":0,"sends_per_minute":0,"connections":0},"staff_totp":false,"audit_days":90}`), 200, "", "")
+	r.want(r.do("POST", "/admin/tenants/oakhill/users", "", `{"username":"one-too-many","role":"member"}`), 413, "too_large", "")
+	var d TenantDetail
+	a := r.do("GET", "/admin/tenants/oakhill", "", "")
+	r.want(a, 200, "", "")
+	a.decode(t, &d)
+	if d.Settings.Quota.Users != 3 || d.Settings.Usage.Users < 3 || d.Settings.Usage.Conversations != 1 || d.Settings.Usage.StoredBytes == 0 {
+		t.Errorf("detail %s", a.body)
+	}
+	r.want(r.do("PATCH", "/admin/tenants/oakhill/settings", "", `{"quota":{"users":0,"conversations":0,"stored_bytes":0,"sends_per_minute":0,"connections":0}}`), 200, "", "")
+	var inv MadeInvitation
+	a = r.do("POST", "/admin/tenants/oakhill/invitations", "", `{"username":"bob"}`)
+	r.want(a, 201, "", "")
+	a.decode(t, &inv)
+	r.want(r.do("GET", "/admin/tenants/oakhill/invitations", "", ""), 200, "", "")
+	r.want(r.do("DELETE", "/admin/tenants/oakhill/invitations/"+inv.ID, "", ""), 204, "", "")
+	var made MadeAPIToken
+	a = r.do("POST", "/admin/tenants/oakhill/tokens", "", `{"name":"x","scopes":["users:read"],"user":"ann"}`)
+	r.want(a, 201, "", "")
+	a.decode(t, &made)
+	r.want(r.do("GET", "/admin/tenants/oakhill/tokens", "", ""), 200, "", "")
+	r.want(r.do("DELETE", "/admin/tenants/oakhill/tokens/"+made.ID, "", ""), 204, "", "")
+	r.want(r.do("DELETE", "/admin/tenants/oakhill/users/bob/sessions", "", ""), 204, "", "")
+	r.want(r.do("DELETE", "/admin/tenants/oakhill/users/bob/second-factor", "", ""), 204, "", "")
+	r.want(r.do("GET", "/admin/audit", "", ""), 200, "", "")
+	r.want(r.do("GET", "/admin/audit?tenant=oakhill", "", ""), 200, "", "")
+	r.want(r.do("GET", "/admin/audit/export?tenant=oakhill", "", ""), 200, "", "")
+
+	zip := r.do("POST", "/admin/tenants/oakhill/export?credentials=true", "", "")
+	r.want(zip, 200, "", "")
+	r.want(r.do("POST", "/admin/tenants-import", "", string(zip.body), "Content-Type", "application/zip"), 409, "exists", "id")
+	r.want(r.do("DELETE", "/admin/tenants/oakhill", "", ""), 200, "", "")
+	r.want(r.do("POST", "/v1/sessions", "", `{"tenant":"oakhill","username":"ann","password":"three brown owls"}`), 401, "unauthenticated", "")
+	r.want(r.do("POST", "/admin/tenants/oakhill/undelete", "", ""), 200, "", "")
+	r.want(r.do("POST", "/v1/sessions", "", `{"tenant":"oakhill","username":"ann","password":"three brown owls"}`), 201, "", "")
+	r.want(r.do("DELETE", "/admin/tenants/oakhill?now=true", "", ""), 200, "", "")
+	r.want(r.do("GET", "/admin/tenants/oakhill", "", ""), 404, "not_found", "tenant")
+	r.want(r.do("POST", "/admin/tenants-import", "", string(zip.body[:len(zip.body)/2]), "Content-Type", "application/zip"), 422, "invalid", "archive")
+	r.want(r.do("POST", "/admin/tenants-import", "", string(zip.body), "Content-Type", "application/zip"), 201, "", "")
+	r.want(r.do("POST", "/v1/sessions", "", `{"tenant":"oakhill","username":"ann","password":"three brown owls"}`), 201, "", "")
+	a = r.do("GET", "/admin/audit?action=tenant.", "", "")
+	for _, want := range []string{"tenant.erase", "tenant.import"} {
+		if !bytes.Contains(a.body, []byte(want)) {
+			t.Errorf("the box's audit log has no %s: %s", want, a.body)
+		}
+	}
+}

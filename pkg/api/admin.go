@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -54,6 +55,7 @@ func (a *API) adminAPI(mux *http.ServeMux) huma.API {
 			return &body[ServerInfo]{a.Status()}, nil
 		})
 	a.registerTenants(api)
+	a.registerTenantLife(api)
 	a.registerTenantUsers(api)
 	a.registerStore(api)
 	a.registerSetupCode(api)
@@ -78,7 +80,7 @@ func (a *API) registerTenants(api huma.API) {
 		func(context.Context, *struct{}) (*body[TenantList], error) {
 			out := &body[TenantList]{TenantList{Tenants: []TenantInfo{}}}
 			for _, t := range a.Directory.Tenants() {
-				out.Body.Tenants = append(out.Body.Tenants, tenantInfo(t))
+				out.Body.Tenants = append(out.Body.Tenants, a.tenantInfo(t))
 			}
 			return out, nil
 		})
@@ -92,7 +94,7 @@ func (a *API) registerTenants(api huma.API) {
 			if err != nil {
 				return nil, err
 			}
-			return &body[TenantInfo]{tenantInfo(t)}, nil
+			return &body[TenantInfo]{a.tenantInfo(t)}, nil
 		})
 	operation(a, api, "update-tenant", http.MethodPatch, "/admin/tenants/{tenant}", "tenant.update", "Rename, suspend or resume a tenant", 0,
 		func(ctx context.Context, in *struct {
@@ -114,12 +116,13 @@ func (a *API) registerTenants(api huma.API) {
 			if err != nil {
 				return nil, err
 			}
-			return &body[TenantInfo]{tenantInfo(t)}, nil
+			return &body[TenantInfo]{a.tenantInfo(t)}, nil
 		})
 }
 
-func tenantInfo(t im.Tenant) TenantInfo {
-	return TenantInfo{ID: string(t.ID), Name: t.Name, Suspended: t.Suspended, Created: int64(t.Created)}
+func (a *API) tenantInfo(t im.Tenant) TenantInfo {
+	return TenantInfo{ID: string(t.ID), Name: t.Name, Suspended: t.Suspended, Created: int64(t.Created),
+		ErasedIn: int64(a.Directory.ErasedIn(t.ID) / time.Second)}
 }
 
 func (a *API) tenant(id string) (im.Tenant, error) {

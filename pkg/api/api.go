@@ -29,6 +29,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/pipit-im/pipit/pkg/archive"
 	"github.com/pipit-im/pipit/pkg/audit"
 	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/chat"
@@ -49,8 +50,10 @@ type Options struct {
 	Store     interface {
 		store.Box
 		store.Admin
-		store.Records
+		archive.Store
 	}
+	// Connected returns how many sessions a tenant has. Nil: none are counted.
+	Connected func(im.TenantID) int
 	// Joined puts a user who came by invitation into classes. Nil: there are none.
 	Joined  func(ctx context.Context, u *im.User, classes []string) error
 	Limits  func() im.Limits

@@ -101,7 +101,7 @@ func newRig(t *testing.T) *rig {
 		Limits: func() im.Limits { return im.Limits{FrameBytes: 65536, TextBytes: 100, SendsPerMinute: 120} },
 		Ready:  func() error { return nil },
 		Status: func() ServerInfo {
-			return ServerInfo{Version: "1", Ready: true, Listen: []string{}, ListenTLS: []string{}, Store: apiclient.StoreInfo{State: "writable"}, Conditions: []apiclient.ConditionInfo{}}
+			return ServerInfo{Version: "1", Ready: true, DataDir: t.TempDir(), Listen: []string{}, ListenTLS: []string{}, Store: apiclient.StoreInfo{State: "writable"}, Conditions: []apiclient.ConditionInfo{}}
 		},
 	})
 	r.handler = r.api.Admin()
@@ -169,7 +169,7 @@ func (r *rig) do(method, path, token, body string, header ...string) answer {
 	w := httptest.NewRecorder()
 	r.handler.ServeHTTP(w, make())
 	a := answer{w.Code, w.Header(), w.Body.Bytes()}
-	if ct := w.Header().Get("Content-Type"); ct != "application/octet-stream" && ct != "application/jsonl" && !strings.HasPrefix(path, "/t/") {
+	if ct := w.Header().Get("Content-Type"); ct != "application/octet-stream" && ct != "application/jsonl" && ct != "application/zip" && !strings.HasPrefix(path, "/t/") {
 		v := r.public
 		if strings.HasPrefix(path, "/admin/") {
 			v = r.admin
@@ -305,6 +305,8 @@ func TestEveryOperation(t *testing.T) {
 	r.want(r.do("GET", "/v1/tenant", issued.Token, ""), 401, "unauthenticated", "")
 	r.want(r.do("POST", "/admin/verify", "", ""), 200, "", "")
 	r.want(r.do("POST", "/admin/backup", "", ""), 200, "", "")
+
+	r.everyTenantOperation()
 
 	docs, err := Documents()
 	if err != nil {

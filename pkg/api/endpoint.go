@@ -331,6 +331,10 @@ func matches(ctx context.Context, current any) error {
 
 // etag is a strong validator (RFC 9110 §8.8.3) of a representation.
 func etag(v any) string {
+	if s, ok := v.(TenantSettings); ok {
+		s.Usage = Usage{} // changes by itself
+		v = s
+	}
 	b, err := json.Marshal(v)
 	if err != nil {
 		return `""`

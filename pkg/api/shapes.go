@@ -55,4 +55,6 @@ type (
 	SettingsChange   = apiclient.SettingsChange
 	Quota            = apiclient.Quota
 	Usage            = apiclient.Usage
+	TenantDetail     = apiclient.TenantDetail
+	BoxSettings      = apiclient.BoxSettings
 )

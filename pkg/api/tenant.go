@@ -99,9 +99,8 @@ func (a *API) own(ctx context.Context) (im.Tenant, error) {
 	return t, nil
 }
 
-// settings is what administrators see of a tenant. Usage is no part of the
-// version: it changes by itself.
-func (a *API) settings(_ context.Context, t im.TenantID) TenantSettings {
+// settings is what administrators see of a tenant.
+func (a *API) settings(ctx context.Context, t im.TenantID) TenantSettings {
 	s := a.Directory.Settings(t)
 	out := TenantSettings{Hosts: slices.Clone(s.Hosts), StaffTOTP: s.StaffTOTP, AuditDays: s.AuditDays, Quota: Quota(s.Quota)}
 	if out.Hosts == nil {
@@ -109,6 +108,15 @@ func (a *API) settings(_ context.Context, t im.TenantID) TenantSettings {
 	}
 	if out.AuditDays == 0 {
 		out.AuditDays = 365
+	}
+	out.Usage.Users = a.Directory.UsersOf(t)
+	if u, err := a.Store.Usage(ctx, t); err != nil {
+		a.log.Warn("usage not measured", "tenant", string(t), "error", err)
+	} else {
+		out.Usage.Conversations, out.Usage.StoredBytes = u.Conversations, u.Bytes
+	}
+	if a.Connected != nil {
+		out.Usage.Connections = a.Connected(t)
 	}
 	return out
 }

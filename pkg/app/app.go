@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/pipit-im/pipit/pkg/api"
+	"github.com/pipit-im/pipit/pkg/archive"
 	"github.com/pipit-im/pipit/pkg/audit"
 	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/auth/oidcop"
@@ -138,6 +139,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if a.store, err = openStore(cfg, o.Log, a.metrics, &a.pace); err != nil {
 		return nil, err
 	}
+	if err = archive.Recover(ctx, a.store); err != nil {
+		return nil, err
+	}
 	a.bus = membus.New()
 	if a.dir, err = directory.New(ctx, directory.Options{People: a.store, Records: a.store, Bus: a.bus, Now: a.store.Now, Age: a.store.Age, Log: o.Log}); err != nil {
 		return nil, err
@@ -151,7 +155,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if a.chat, err = chat.New(chat.Options{
-		Store: a.store, Bus: a.bus, Users: a.dir, Rules: a.dir, Now: a.store.Now, Limits: a.limits, Log: o.Log,
+		Store: a.store, Bus: a.bus, Users: a.dir, Rules: a.dir, Now: a.store.Now, Limits: a.limits, Quota: a.quota, Log: o.Log,
 		PageBytes: cfg.Limits.OutputBytes / 2, // what a client asks for must fit into what may wait for it
 	}); err != nil {
 		return nil, err
@@ -159,8 +163,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	fanout := a.metrics.Histogram(metrics.HubFanout)
 	a.hub = hub.New(hub.Options{
 		Bus: a.bus, Loops: a.hubLoops(), Now: a.store.Now, Log: o.Log,
-		SessionsPerUser: func() int { return a.config().Limits.SessionsPerUser },
-		Fanout:          func(n int) { fanout.Observe(float64(n)) },
+		SessionsPerUser:   func() int { return a.config().Limits.SessionsPerUser },
+		SessionsPerTenant: func(t im.TenantID) int { return a.dir.Settings(t).Quota.Connections },
+		Fanout:            func(n int) { fanout.Observe(float64(n)) },
 	})
 	a.gateway = gateway.New(gateway.Options{
 		Auth: a.auth, Directory: a.dir, Chat: a.chat, Hub: a.hub,
@@ -173,7 +178,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	a.api = api.New(api.Options{
 		Auth: a.auth, Directory: a.dir, Chat: a.chat, Audit: a.audit, Store: a.store, Limits: a.limits,
-		Ready: a.ready, Status: a.status, Log: o.Log, Version: Version,
+		Ready: a.ready, Status: a.status, Connected: a.hub.SessionsOf, Log: o.Log, Version: Version,
 	})
 	a.web = web.New(a.api.Public())
 	a.measure()
@@ -299,6 +304,12 @@ func (a *App) config() *config.Config { return a.cfg.Load() }
 func (a *App) limits() im.Limits {
 	l := a.config().Limits
 	return im.Limits{FrameBytes: l.FrameBytes, TextBytes: l.TextBytes, SendsPerMinute: l.SendsPerMinute}
+}
+
+// quota is what the operator allows a tenant of what chat stores.
+func (a *App) quota(t im.TenantID) chat.Quota {
+	q := a.dir.Settings(t).Quota
+	return chat.Quota{Conversations: q.Conversations, StoredBytes: q.StoredBytes, SendsPerMinute: q.SendsPerMinute}
 }
 
 // signedOut brings what auth revoked to the sockets.

@@ -227,7 +227,16 @@ func (c *Chat) stage(st *staged, cv *conv) {
 	if st.w.Key != nil {
 		b.keys[keyName{userKey{st.w.Tenant, st.key.User}, st.key.Key}] = struct{}{}
 	}
-	b.bytes += 256 + 128*len(st.w.Members)
+	size := 256 + 128*len(st.w.Members)
+	b.bytes += size
+	for i := range st.w.Entries {
+		size += len(st.w.Entries[i].Text)
+	}
+	made := 0
+	if st.w.Create {
+		made = 1
+	}
+	c.count(st.w.Tenant, made, size)
 	b.staged = append(b.staged, st)
 	b.writes = append(b.writes, &st.w)
 }
@@ -266,6 +275,9 @@ func (c *Chat) create(out *outcome) error {
 		}
 	}
 	if err := c.spend(out); err != nil {
+		return err
+	}
+	if err := c.roomForAnother(cmd.Actor.Tenant); err != nil {
 		return err
 	}
 	users = slices.DeleteFunc(users, func(u im.UserID) bool { return u == cmd.Actor.User })
@@ -321,6 +333,9 @@ func (c *Chat) direct(out *outcome) error {
 		return err
 	}
 	if err := c.spend(out); err != nil {
+		return err
+	}
+	if err := c.roomForAnother(cmd.Actor.Tenant); err != nil {
 		return err
 	}
 	cv, st, err := c.found(cmd.Actor.Tenant, im.Conversation{Kind: im.KindDirect, Peers: pair.peers}, pair.peers[:])

@@ -88,7 +88,10 @@ type Options struct {
 	Now func() time.Time
 	// Mono is a clock that only goes on, for rates and gathering; default the
 	// process's monotonic clock.
-	Mono   func() time.Duration
+	Mono func() time.Duration
+	// Quota bounds what a tenant may have. It is asked on the commit goroutine and
+	// must not block. Nil: nothing is bounded.
+	Quota  func(im.TenantID) Quota
 	Limits func() im.Limits // default: the protocol's defaults; may change at any time
 	Rand   io.Reader        // of conversation ids; default crypto/rand
 	Log    *slog.Logger     // default: discarded
@@ -132,8 +135,13 @@ type Chat struct {
 	typing   *typing
 	passes   *passes
 	rates    *rates // commit goroutine
-	batch    *batch // commit goroutine
-	failing  bool   // commit goroutine: the last Append failed
+	// tenantRates holds one bucket for each tenant with a quota of sends. Commit
+	// goroutine.
+	tenantRates *rates
+	quota       func(im.TenantID) Quota
+	usages      usages
+	batch       *batch // commit goroutine
+	failing     bool   // commit goroutine: the last Append failed
 	// flushTook is how long an Append takes, on average. Commit goroutine.
 	flushTook time.Duration
 
@@ -229,9 +237,9 @@ func New(o Options) (*Chat, error) {
 		convs:    newCache(o.Store, int64(o.CacheBytes)),
 		member:   newMemberships(o.Store),
 		channels: newChannels(o.Store),
-		rates:    newRates(o.Mono),
-		batch:    newBatch(),
-		commits:  make(chan struct{}),
+		rates:    newRates(o.Mono), tenantRates: newRates(o.Mono), quota: o.Quota, usages: usages{m: map[im.TenantID]*usage{}},
+		batch:   newBatch(),
+		commits: make(chan struct{}),
 	}
 	c.convs.over = c.evictSoon
 	c.change.Store(uint64(o.Store.LastChange()))

@@ -199,7 +199,8 @@ func (c *Chat) spend(out *outcome) error {
 	out.counted = true
 	wait, ok := c.rates.take(userKey{out.cmd.Actor.Tenant, out.cmd.Actor.User}, c.limits().SendsPerMinute)
 	if ok {
-		return nil
+		out.limited = c.withinQuota(out.cmd)
+		return out.limited
 	}
 	out.limited = &im.Error{Kind: im.RateLimited, Message: "You are sending too fast. Wait a moment.", RetryAfter: wait}
 	return out.limited

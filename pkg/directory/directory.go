@@ -134,16 +134,8 @@ func New(ctx context.Context, o Options) (*Directory, error) {
 	}
 	s := &snapshot{byID: make(map[im.TenantID]*tenant, len(recs))}
 	for _, rec := range recs {
-		users, err := d.people.Users(ctx, rec.ID)
+		ten, err := d.load(ctx, rec)
 		if err != nil {
-			return nil, im.Wrap("directory: load users of tenant "+string(rec.ID), err)
-		}
-		set, err := d.loadSettings(ctx, rec.ID)
-		if err != nil {
-			return nil, err
-		}
-		ten := newTenant(rec, set, users)
-		if ten.groups, err = d.loadGroups(ctx, rec.ID); err != nil {
 			return nil, err
 		}
 		s.byID[rec.ID] = ten
@@ -151,6 +143,21 @@ func New(ctx context.Context, o Options) (*Directory, error) {
 	s.index()
 	d.snap.Store(s)
 	return d, nil
+}
+
+// load reads all of one tenant from the store.
+func (d *Directory) load(ctx context.Context, rec im.Tenant) (*tenant, error) {
+	users, err := d.people.Users(ctx, rec.ID)
+	if err != nil {
+		return nil, im.Wrap("directory: load users of tenant "+string(rec.ID), err)
+	}
+	set, err := d.loadSettings(ctx, rec.ID)
+	if err != nil {
+		return nil, err
+	}
+	ten := newTenant(rec, set, users)
+	ten.groups, err = d.loadGroups(ctx, rec.ID)
+	return ten, err
 }
 
 // newTenant makes a tenant from records; it keeps them.
@@ -317,6 +324,14 @@ func (d *Directory) Users(t im.TenantID, cursor string, limit int) (users []*im.
 		next = page[len(page)-1].Username
 	}
 	return users, next
+}
+
+// UsersOf returns how many users a tenant has, disabled ones too.
+func (d *Directory) UsersOf(t im.TenantID) int {
+	if ten := d.snap.Load().byID[t]; ten != nil {
+		return len(ten.sorted)
+	}
+	return 0
 }
 
 // Size returns how many tenants and users there are, for metrics.

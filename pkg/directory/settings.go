@@ -57,6 +57,9 @@ var noSettings = &Settings{}
 func (s *Settings) AuditKeep() time.Duration { return time.Duration(s.AuditDays) * 24 * time.Hour }
 
 func (d *Directory) loadSettings(ctx context.Context, t im.TenantID) (*Settings, error) {
+	if d.records == nil {
+		return noSettings, nil
+	}
 	raw, err := d.records.Record(ctx, t, store.RecordTenant, settingsID)
 	if im.Is(err, im.NotFound) {
 		return noSettings, nil
@@ -100,7 +103,7 @@ func (d *Directory) UpdateSettings(ctx context.Context, t im.TenantID, fn func(*
 // updateSettings is UpdateSettings for who holds d.tenants.
 func (d *Directory) updateSettings(ctx context.Context, t im.TenantID, fn func(*Settings) error) (*Settings, error) {
 	ten := d.snap.Load().byID[t]
-	if ten == nil {
+	if ten == nil || d.records == nil {
 		return nil, unknownTenant()
 	}
 	next := *ten.set
@@ -214,6 +217,52 @@ func (d *Directory) UndeleteTenant(ctx context.Context, id im.TenantID) error {
 		s.Deleted = nil
 		return nil
 	})
+	return err
+}
+
+// ErasedIn returns how much running time is left until a deleted tenant is
+// erased, at least a second; 0 for one that is not deleted.
+func (d *Directory) ErasedIn(t im.TenantID) time.Duration {
+	del := d.Settings(t).Deleted
+	if del == nil {
+		return 0
+	}
+	return max(del.Grace-(d.age()-del.Age), time.Second)
+}
+
+// Adopt makes a tenant known that was put into the store beside the directory
+// (by an import). Host names that another tenant has are taken from it. Errors:
+// im.NotFound, and those of the store.
+func (d *Directory) Adopt(ctx context.Context, id im.TenantID) error {
+	d.tenants.Lock()
+	defer d.tenants.Unlock()
+	recs, err := d.people.Tenants(ctx)
+	if err != nil {
+		return im.Wrap("directory: load tenants", err)
+	}
+	i := slices.IndexFunc(recs, func(t im.Tenant) bool { return t.ID == id })
+	if i < 0 {
+		return unknownTenant()
+	}
+	ten, err := d.load(ctx, recs[i])
+	if err != nil {
+		return err
+	}
+	hosts := d.snap.Load().hosts
+	free := slices.DeleteFunc(slices.Clone(ten.set.Hosts), func(h string) bool {
+		other, taken := hosts[h]
+		return taken && other != id
+	})
+	wanted := len(ten.set.Hosts)
+	set := *ten.set
+	set.Hosts = free
+	ten.set = &set
+	d.replace(id, func(*tenant) *tenant { return ten })
+	d.log.Info("tenant adopted", "tenant", string(id), "users", len(ten.sorted))
+	if len(free) == wanted {
+		return nil
+	}
+	_, err = d.updateSettings(ctx, id, func(*Settings) error { return nil })
 	return err
 }
 

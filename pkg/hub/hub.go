@@ -86,6 +86,9 @@ type Options struct {
 	// SessionsPerUser bounds the sessions of one user on this node. Nil, or a
 	// value below 1: no bound.
 	SessionsPerUser func() int
+	// SessionsPerTenant bounds those of one tenant. It is called under a lock of the
+	// hub and must not block. Nil, or a value below 1: no bound.
+	SessionsPerTenant func(im.TenantID) int
 	// Fanout, if set, is told for each entry how many sessions it goes to. It is
 	// called by the publisher and must not block.
 	Fanout func(sessions int)
@@ -99,6 +102,7 @@ type Hub struct {
 	now       func() time.Time
 	start     time.Time // what the monotonic delays count from
 	perUser   func() int
+	perTenant func(im.TenantID) int
 	onFanout  func(int)
 	log       *slog.Logger
 	cancel    func() // ends the subscription
@@ -121,8 +125,9 @@ type Hub struct {
 	// by the users of the installation; empty while nobody watches.
 	changes    map[userKey]im.Presence
 	changesDue time.Duration
-	grace      []graceEntry // people who may be offline, in order of due
-	watches    int          // watch lists that are not empty, over all loops
+	grace      []graceEntry        // people who may be offline, in order of due
+	tenants    map[im.TenantID]int // sessions of each
+	watches    int                 // watch lists that are not empty, over all loops
 	closed     bool
 
 	plans sync.Pool // of *plan
@@ -163,7 +168,7 @@ func New(o Options) *Hub {
 		panic("hub: Options.Loops must be 1 to 64 loops")
 	}
 	h := &Hub{
-		bus: o.Bus, now: o.Now, start: time.Now(), perUser: o.SessionsPerUser, onFanout: o.Fanout, log: o.Log,
+		bus: o.Bus, now: o.Now, start: time.Now(), perUser: o.SessionsPerUser, perTenant: o.SessionsPerTenant, tenants: make(map[im.TenantID]int), onFanout: o.Fanout, log: o.Log,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		rooms: make(map[roomKey]*room), people: newPeople(), changes: make(map[userKey]im.Presence),
 	}
@@ -184,6 +189,13 @@ func New(o Options) *Hub {
 	h.cancel = h.bus.Subscribe(h.onEvents)
 	go h.run()
 	return h
+}
+
+// SessionsOf returns how many sessions a tenant has here.
+func (h *Hub) SessionsOf(t im.TenantID) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.tenants[t]
 }
 
 // Shard returns the part of the hub that belongs to loop i of NumShards.

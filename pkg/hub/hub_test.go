@@ -506,3 +506,46 @@ func connect(h *Hub, i int, l *realLoop, c *checker, u *im.User, convs []*conv) 
 		h.Shard(i).Release(&c.Member, nil)
 	})
 }
+
+// TestSessionsPerTenant: a tenant's bound refuses its own next session, counts
+// those that left, and touches no other tenant.
+func TestSessionsPerTenant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := membus.New()
+		h := New(Options{Bus: b, Loops: []Loop{nowLoop{}}, SessionsPerTenant: func(t im.TenantID) int { return map[im.TenantID]int{"oak": 2}[t] }})
+		defer b.Close()
+		defer h.Close()
+		attach := func(m *Member, tenant im.TenantID, user im.UserID) error {
+			return h.Shard(0).Attach(m, deaf{}, &im.User{Tenant: tenant, ID: user}, "i_1")
+		}
+		var members [4]Member
+		for i, who := range []im.UserID{"u_a", "u_b"} {
+			if err := attach(&members[i], "oak", who); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := attach(&members[2], "oak", "u_c"); !im.Is(err, im.RateLimited) {
+			t.Errorf("a third session: %v", err)
+		}
+		if err := attach(&members[3], "elm", "u_c"); err != nil || h.SessionsOf("elm") != 1 {
+			t.Errorf("another tenant: %v", err)
+		}
+		h.Shard(0).Detach(&members[0])
+		h.Shard(0).Detach(&members[0])
+		if err := attach(&members[2], "oak", "u_c"); err != nil || h.SessionsOf("oak") != 2 {
+			t.Errorf("after one left: %v, %d", err, h.SessionsOf("oak"))
+		}
+	})
+}
+
+// nowLoop runs what is posted at once.
+type nowLoop struct{}
+
+func (nowLoop) Post(fn func()) bool { fn(); return true }
+
+// deaf is a session that hears nothing.
+type deaf struct{}
+
+func (deaf) Deliver([]byte)       {}
+func (deaf) Busy() bool           { return false }
+func (deaf) Close(uint16, string) {}

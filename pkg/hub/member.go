@@ -115,10 +115,19 @@ func (sh *Shard) Attach(m *Member, s Session, user *im.User, signIn im.SignInID)
 		e.Limit, e.RetryAfter = int64(most), 30*time.Second
 		return e
 	}
+	if h.perTenant != nil {
+		if most := h.perTenant(user.Tenant); most > 0 && h.tenants[user.Tenant] >= most {
+			h.n.refused.Add(1)
+			e := im.E(im.RateLimited, "as many people of your organisation are connected as may be")
+			e.Limit, e.RetryAfter = int64(most), 30*time.Second
+			return e
+		}
+	}
 	if p == nil {
 		p = h.people.add(user)
 		h.n.people.Add(1)
 	}
+	h.tenants[user.Tenant]++
 	num := mix(h.sessionID.Add(1))
 	if num == 0 {
 		num = mix(h.sessionID.Add(1))
@@ -207,6 +216,11 @@ func (sh *Shard) Detach(m *Member) {
 	}
 	m.rooms, m.held = nil, nil
 	h.n.sessions.Add(-1)
+	if t := p.user.Tenant; h.tenants[t] > 1 {
+		h.tenants[t]--
+	} else {
+		delete(h.tenants, t)
+	}
 	h.mu.Unlock()
 	h.setPresence(m, im.Offline)
 	h.mu.Lock()

@@ -133,6 +133,13 @@ type Log interface {
 	Key(ctx context.Context, t im.TenantID, u im.UserID, key string) (Key, error)
 }
 
+// Usage is how much a tenant has.
+type Usage struct {
+	Conversations int
+	// Bytes of keys and values, before compression; an estimate from above.
+	Bytes int64
+}
+
 // Convs reads conversations and memberships; they are written by Log.Append.
 type Convs interface {
 	// Conv returns one conversation's record.
@@ -146,6 +153,9 @@ type Convs interface {
 	Direct(ctx context.Context, t im.TenantID, a, b im.UserID) (im.ConvID, error)
 	// Channels returns all conversations of kind channel of the tenant.
 	Channels(ctx context.Context, t im.TenantID) ([]im.Conversation, error)
+	// Usage returns how much a tenant has, for its quota. It looks at every key of
+	// the tenant: ask seldom. No such tenant: nothing.
+	Usage(ctx context.Context, t im.TenantID) (Usage, error)
 	// LastChange returns the store-wide change counter: no Change that was
 	// stored is above it, and it never falls, not even over a restart.
 	LastChange() im.Change

@@ -61,6 +61,7 @@ var table = map[string]row{
 	"pkg/auth/oidcop": {3, []string{"pkg/store"}, "sign-in for others; store for its clients and grants, which are records and sign-ins"},
 	"pkg/auth/oidcrp": {3, []string{"pkg/store"}, "sign-in through others; store for its providers and links, which are records"},
 	"pkg/audit":       {3, []string{"pkg/store"}, "what was done by whom; it stands beside the domain, which does not know it"},
+	"pkg/archive":     {3, []string{"pkg/store"}, "a whole tenant on its way to another box; it looks at the store alone, as backup does"},
 	"pkg/files":       {3, []string{"pkg/store", "pkg/access"}, "uploads"},
 	"pkg/search":      {3, []string{"pkg/store", "pkg/bus"}, "an index that can be made anew"},
 
@@ -69,7 +70,7 @@ var table = map[string]row{
 	"pkg/roster": {4, []string{"pkg/directory", "pkg/auth", "pkg/chat", "pkg/store"}, "rosters and classes: it moves people, passwords and conversations together, which the domain packages do not know of one another; store for its journal"},
 
 	"pkg/gateway": {5, []string{"pkg/netloop", "pkg/wire", "pkg/auth", "pkg/chat", "pkg/hub"}, "the state machine of a session"},
-	"pkg/api": {5, []string{"pkg/directory", "pkg/auth", "pkg/audit", "pkg/chat", "pkg/files", "pkg/search", "pkg/access", "pkg/wire", "pkg/store", "pkg/api/apiclient"},
+	"pkg/api": {5, []string{"pkg/directory", "pkg/auth", "pkg/audit", "pkg/archive", "pkg/chat", "pkg/files", "pkg/search", "pkg/access", "pkg/wire", "pkg/store", "pkg/api/apiclient"},
 		"REST, in the shapes of the protocol (wire) and of the admin socket (apiclient, which the tools import, states them once); store for backup and verify alone"},
 	"pkg/api/apiclient": {5, nil, "what the tools say to the admin socket"},
 	"pkg/web":           {5, nil, "embedded files"},

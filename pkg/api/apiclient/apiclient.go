@@ -74,6 +74,19 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
+// Send calls method on path with r as its body and decodes the answer into out.
+func (c *Client) Send(ctx context.Context, method, path string, r io.Reader, out any) error {
+	resp, err := c.request(ctx, method, path, r, "application/zip")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return &im.Error{Kind: im.Internal, Message: "The server's answer can't be read.", Op: method + " " + path, Cause: err}
+	}
+	return nil
+}
+
 // Stream calls method on path and copies the answer's body to w.
 func (c *Client) Stream(ctx context.Context, method, path string, w io.Writer) (int64, error) {
 	resp, err := c.call(ctx, method, path, nil)
@@ -93,12 +106,16 @@ func (c *Client) call(ctx context.Context, method, path string, in any) (*http.R
 		}
 		body = bytes.NewReader(b)
 	}
+	return c.request(ctx, method, path, body, "application/json")
+}
+
+func (c *Client) request(ctx context.Context, method, path string, body io.Reader, kind string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://box"+path, body)
 	if err != nil {
 		return nil, &im.Error{Kind: im.Internal, Op: method + " " + path, Cause: err}
 	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", kind)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -126,6 +126,7 @@ type TenantInfo struct {
 	Name      string `json:"name"`
 	Suspended bool   `json:"suspended"`
 	Created   int64  `json:"created"`
+	ErasedIn  int64  `json:"erased_in,omitempty" doc:"Deleted: seconds of running time until it is erased."`
 }
 
 // NewTenant is the body that makes a tenant.
@@ -432,4 +433,18 @@ type PersonDetail struct {
 // SetupCode is the one-time code of a box that is not set up yet.
 type SetupCode struct {
 	Code string `json:"code" doc:"Typed into the browser that sets the box up."`
+}
+
+// TenantDetail is a tenant with what is set for it.
+type TenantDetail struct {
+	TenantInfo
+	Settings TenantSettings `json:"settings"`
+}
+
+// BoxSettings changes what is set for a tenant; what is left out stays.
+type BoxSettings struct {
+	Hosts     *[]string `json:"hosts,omitempty" nullable:"false" maxItems:"20" doc:"All of them; an empty list removes them."`
+	Quota     *Quota    `json:"quota,omitempty" nullable:"false" doc:"All five bounds; 0: no bound."`
+	StaffTOTP *bool     `json:"staff_totp,omitempty" nullable:"false"`
+	AuditDays *int      `json:"audit_days,omitempty" nullable:"false" minimum:"1" maximum:"3650"`
 }

@@ -394,5 +394,27 @@ func (s *Store) Channels(ctx context.Context, t im.TenantID) ([]im.Conversation,
 	return cs, nil
 }
 
+// Usage implements store.Convs. Keys alone are read: sizes stand beside them.
+func (s *Store) Usage(ctx context.Context, t im.TenantID) (u store.Usage, err error) {
+	r, sp, err := s.in(ctx, t)
+	if errors.Is(err, errAbsent) {
+		return u, nil
+	}
+	if err != nil {
+		return u, err
+	}
+	defer r.end()
+	it := r.txn.NewIterator(badger.IteratorOptions{PrefetchValues: false, Prefix: sp.prefix()})
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		item := it.Item()
+		u.Bytes += item.EstimatedSize()
+		if kind(item.Key()[spaceBytes]) == kindConv {
+			u.Conversations++
+		}
+	}
+	return u, nil
+}
+
 // LastChange implements store.Convs.
 func (s *Store) LastChange() im.Change { return im.Change(s.change.Load()) }

@@ -101,6 +101,22 @@ func (m *Model) Channels(ctx context.Context, t im.TenantID) ([]im.Conversation,
 	return cs, nil
 }
 
+// Usage implements store.Convs. What it says of bytes is a stand-in.
+func (m *Model) Usage(ctx context.Context, t im.TenantID) (store.Usage, error) {
+	unlock, err := m.read(ctx)
+	if err != nil {
+		return store.Usage{}, err
+	}
+	defer unlock()
+	u := store.Usage{Conversations: len(m.tenant(t).convs)}
+	for _, c := range m.tenant(t).convs {
+		for _, e := range c.log {
+			u.Bytes += int64(len(e.entry.Text)) + 64
+		}
+	}
+	return u, nil
+}
+
 // LastChange implements store.Convs.
 func (m *Model) LastChange() im.Change {
 	m.mu.Lock()

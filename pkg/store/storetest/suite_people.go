@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -278,18 +280,46 @@ func testSealed(t *testing.T, u *suite) {
 }
 
 func testErase(t *testing.T, u *suite) {
-	secret := []byte("the erased tenant's secret text")
+	// Planted where people's data stands, and incompressible, so that a file holds
+	// them as they are: first it must be seen that they are there.
+	planted := map[string]string{}
+	for _, where := range []string{"message", "record", "credential", "user name", "device"} {
+		var b [20]byte
+		rand.Read(b[:])
+		planted[where] = hex.EncodeToString(b[:])
+	}
 	var es []im.Entry
 	for i := range 500 {
-		es = append(es, message(fmt.Sprint(string(secret), i)))
+		es = append(es, message(fmt.Sprint(planted["message"], i)))
 	}
 	u.create(elm, room, es...)
 	u.create(oak, room, message("kept"))
 	for _, id := range []im.TenantID{oak, elm} {
 		u.ok(u.s.UpdateTenant(u.ctx, id, func(*im.Tenant) (*im.Tenant, error) { return &im.Tenant{ID: id, Name: "n"}, nil }))
 	}
-	u.ok(u.s.PutSignIn(u.ctx, store.SignIn{Tenant: elm, User: ann, Hash: [32]byte{7}}))
+	u.ok(u.s.PutSignIn(u.ctx, store.SignIn{Tenant: elm, User: ann, Hash: [32]byte{7}, Device: planted["device"]}))
+	u.ok(u.s.UpdateRecords(u.ctx, elm, func(tx store.RecordTx) error {
+		tx.Put(store.RecordAudit, "1", []byte(planted["record"]))
+		return nil
+	}))
+	u.ok(u.s.UpdateUser(u.ctx, elm, ann, func(*im.User) (*im.User, error) {
+		return &im.User{Tenant: elm, ID: ann, Username: planted["user name"], Name: "Ann", Role: im.RoleStaff}, nil
+	}))
+	u.ok(u.s.UpdateCredential(u.ctx, elm, ann, func(*store.Credential) (*store.Credential, error) {
+		return &store.Credential{PHC: planted["credential"]}, nil
+	}))
+	u.ok(u.s.Close())
+	for where, text := range planted {
+		if u.b.Contains != nil && !u.b.Contains(t, []byte(text)) {
+			t.Errorf("the planted %s is not seen on the disk: this test can't fail", where)
+		}
+	}
 	u.reopen()
+	usage, err := u.s.Usage(u.ctx, elm)
+	u.ok(err)
+	if usage.Conversations != 1 || usage.Bytes < 500*40 {
+		t.Errorf("usage %+v", usage)
+	}
 	u.ok(u.s.EraseTenant(u.ctx, elm))
 	u.ok(u.s.EraseTenant(u.ctx, "never was"))
 	for range 2 {
@@ -303,11 +333,16 @@ func testErase(t *testing.T, u *suite) {
 		u.same(u.page(room, ann).Entries[0].Entry.Text, "kept")
 		u.verify()
 		u.ok(u.s.Close())
-		if u.b.Contains != nil && u.b.Contains(t, secret[:20]) {
-			t.Fatal("what was erased is still on the disk")
+		for where, text := range planted {
+			if u.b.Contains != nil && u.b.Contains(t, []byte(text)) {
+				t.Errorf("the %s was erased and is still on the disk", where)
+			}
 		}
 		u.reopen()
 	}
+	usage, err = u.s.Usage(u.ctx, elm)
+	u.ok(err)
+	u.same(usage, store.Usage{})
 	// The same name begins anew.
 	u.create(elm, room, message("new"))
 	p, err := u.s.Page(u.ctx, elm, room, ann, 1, 9)
