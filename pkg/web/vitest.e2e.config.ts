@@ -17,7 +17,8 @@ export default defineConfig({
   test: {
     include: process.env.PIPIT_SCREENSHOTS ? ['screenshots.ts'] : ['**/*.e2e.ts'],
     globalSetup: here('../../tests/e2e/setup.ts'),
-    testTimeout: 90_000,
+    testTimeout: 120_000,
+    expect: { poll: { timeout: 30_000 } }, // a busy machine is no fault
     hookTimeout: 90_000,
     fileParallelism: false, // two cores, and one of them is the browser's
   },

@@ -11,8 +11,11 @@ export interface SignedIn {
   tenant: Tenant;
 }
 
-/** Signs in with a password. The tenant may be left out where the server has one, or the host name says it. */
-export function signIn(url: string, who: { tenant?: string; username: string; password: string; device?: string; cookie?: boolean; keep?: boolean }): Promise<SignedIn> {
+/**
+ * Signs in with a password. Where one thing more is needed, the error's `problem.challenge` says what (PROTOCOL 9.2):
+ * the same call again with `totp` or `new_password` answers it. The tenant may be left out where the server has one, or the host name says it.
+ */
+export function signIn(url: string, who: { tenant?: string; username: string; password: string; device?: string; cookie?: boolean; keep?: boolean; totp?: string; new_password?: string }): Promise<SignedIn> {
   return rest<SignedIn>(url, 'POST', '/v1/sessions', { body: who });
 }
 
@@ -42,5 +45,7 @@ export async function rest<T>(url: string, method: string, path: string, o: { to
   }
   if (r.ok) return v as T;
   const kind = (v?.kind ?? (r.status >= 500 ? 'unavailable' : 'internal')) as ErrorKind;
-  throw new PipitError(-32010, kind, v?.detail ?? v?.title ?? r.statusText, v?.field, v?.limit, v?.retry_after_ms, v?.ref, v?.reason);
+  const error = new PipitError(-32010, kind, v?.detail ?? v?.title ?? r.statusText, v?.field, v?.limit, v?.retry_after_ms, v?.ref, v?.reason);
+  if (v) error.problem = v;
+  throw error;
 }

@@ -9,6 +9,8 @@ import { enums, events, results, retries, shapes, type ErrorKind, type Events, t
 /** An error reply. `message` is the server's text for people. */
 export class PipitError extends Error {
   override name = 'PipitError';
+  /** The whole problem document of a REST answer: a sign-in's `challenge` is there. */
+  problem?: Record<string, unknown>;
   constructor(
     readonly code: number,
     /** '' for the codes of JSON-RPC itself: the request was not as the protocol says. */

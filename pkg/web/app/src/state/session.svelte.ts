@@ -41,8 +41,8 @@ class Session {
     if (c) await this.open(c);
   }
 
-  async signIn(username: string, password: string, keep: boolean, tenant?: string): Promise<void> {
-    const s = await signIn(url, { username, password, device: device(), cookie: true, keep, ...(tenant ? { tenant } : {}) });
+  async signIn(username: string, password: string, keep: boolean, more: { tenant?: string; totp?: string; new_password?: string } = {}): Promise<void> {
+    const s = await signIn(url, { username, password, device: device(), cookie: true, keep, ...more });
     const c = { userId: s.user.id, tenantId: s.tenant.id };
     saveCredentials(c);
     await this.close();

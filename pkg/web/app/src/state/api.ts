@@ -1,0 +1,51 @@
+/** REST with the sign-in cookie, in the shapes of openapi.yaml that the pages use. */
+import { newKey, rest } from '@pipit/sdk';
+
+export interface SignedInDevice {
+  id: string;
+  device?: string;
+  created: number;
+  expires: number;
+  current?: boolean;
+}
+
+export interface Person {
+  id: string;
+  username: string;
+  name: string;
+  role: string;
+  disabled: boolean;
+  created: number;
+}
+
+export interface Invitation {
+  id: string;
+  role: string;
+  username?: string;
+  name?: string;
+  expires: number;
+  /** Only in the answer that makes it. */
+  code?: string;
+  path?: string;
+}
+
+export interface AuditEvent {
+  seq: number;
+  time: number;
+  action: string;
+  actor: { kind: string; id?: string; name?: string };
+  object?: string;
+  name?: string;
+  result: string;
+}
+
+export interface Settings {
+  staff_totp: boolean;
+  audit_days: number;
+  usage: { users: number; conversations: number; stored_bytes: number; connections: number };
+}
+
+/** One call. A POST carries a key, so that a second press makes nothing twice. */
+export function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  return rest<T>(location.origin, method, path, { body, ...(method === 'POST' ? { headers: { 'Idempotency-Key': newKey() } } : {}) });
+}
