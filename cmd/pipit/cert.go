@@ -27,7 +27,7 @@ import (
 func notFound(format string, args ...any) error { return im.E(im.NotFound, format, args...) }
 
 func (t *tool) certCmd() *cobra.Command {
-	c := &cobra.Command{Use: "cert", Short: "The certificate for HTTPS: show, renew, install one of your own", Args: noArgs,
+	c := &cobra.Command{Use: "cert", Short: "The certificate for HTTPS: show, renew, install your own", Args: noArgs,
 		DisableFlagsInUseLine: true, SuggestionsMinimumDistance: 2,
 		Long: "Shows the certificate that the box shows to browsers, and the fingerprint of its own authority, which people compare\n" +
 			"before they trust it (page /ca).",

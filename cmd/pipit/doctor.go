@@ -26,7 +26,7 @@ type finding = doctor.Finding
 var good = doctor.Good
 
 func (t *tool) doctorCmd() *cobra.Command {
-	return &cobra.Command{Use: "doctor", Short: "Check limits, descriptors, disk, clock and memory: what is wrong, and what mends it", Args: noArgs,
+	return &cobra.Command{Use: "doctor", Short: "Check the system under the server, and say what mends it", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := t.dir()
 			if err != nil {

@@ -39,8 +39,9 @@ const (
 	exitAttention  = 8 // doctor or status found something to act on
 )
 
-const exitCodesHelp = `Exit codes: 0 done, 1 failed, 2 wrong command or refused input, 3 data damaged or not to be opened,
-5 no server running on this data directory, 6 not found, 7 exists already, 8 something needs attention.`
+const exitCodesHelp = `Exit codes: 0 done, 1 failed, 2 wrong command or refused input,
+3 data damaged or not to be opened, 5 no server running on this data directory,
+6 not found, 7 exists already, 8 something needs attention.`
 
 func main() {
 	followServer()
@@ -139,7 +140,9 @@ func (t *tool) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pipit",
 		Short: "Look after a Pipit server",
-		Long: "pipit looks after the Pipit server of this machine, over the admin socket in its data directory.\n\n" +
+		Long: "pipit looks after the Pipit server of this machine, over the admin socket in\n" +
+			"its data directory: --data-dir, else $PIPIT_DATA_DIR, else what the configuration\n" +
+			"says, else " + stateDir + ".\n\n" +
 			exitCodesHelp,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -155,7 +158,7 @@ func (t *tool) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w. See: %s --help", err, cmd.CommandPath())}
 	})
-	root.PersistentFlags().StringVar(&t.dataDir, "data-dir", "", "`DIR` with the server's data (default: $PIPIT_DATA_DIR, else what its configuration says, else "+stateDir+")")
+	root.PersistentFlags().StringVar(&t.dataDir, "data-dir", "", "`DIR` with the server's data")
 	root.PersistentFlags().BoolVar(&t.json, "json", false, "print the answer as JSON")
 	for _, g := range []struct {
 		id, title string

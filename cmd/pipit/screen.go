@@ -25,7 +25,7 @@ const screenPause = 2 * time.Second
 
 func (t *tool) screenCmd() *cobra.Command {
 	var once bool
-	c := &cobra.Command{Use: "screen", Short: "What the box shows on its own screen: address, QR code, set-up code, health", Args: noArgs,
+	c := &cobra.Command{Use: "screen", Short: "What the box shows on its own screen: address, QR code, health", Args: noArgs,
 		Long: "Draws the screen that is plugged into the box, anew whenever something on it changes. --once prints it and ends.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := t.dir()
@@ -81,7 +81,11 @@ func (t *tool) scene(ctx context.Context, dir string) scene {
 	if port == ":80" {
 		port = ""
 	}
-	for _, name := range append(boxNames(dir), localAddresses()...) {
+	names := append(boxNames(dir), localAddresses()...)
+	if len(o.Listen) > 0 && strings.HasPrefix(o.Listen[0], "127.") {
+		names = []string{"127.0.0.1"} // started by hand, for this machine alone
+	}
+	for _, name := range names {
 		s.URLs = append(s.URLs, "http://"+name+port)
 	}
 	if b, err := os.ReadFile("/" + provision.SetUpName); err == nil {
@@ -142,7 +146,7 @@ func (s scene) draw(width, height int) string {
 	}
 	lines = append(lines, " "+strings.Repeat("─", max(width-3, 1)))
 	for i, f := range s.Lines {
-		text := f.Text
+		text, _, _ := strings.Cut(f.Text, ". ") // the rest is for pipit status
 		if f.Mend != "" {
 			text += " → " + f.Mend
 		}

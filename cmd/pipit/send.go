@@ -17,7 +17,7 @@ import (
 
 func (t *tool) sendCmd() *cobra.Command {
 	var tenant, as, to string
-	c := &cobra.Command{Use: "send TEXT", Short: "Send a message as somebody; ends when it is on stable storage", Args: exactArgs("TEXT"),
+	c := &cobra.Command{Use: "send TEXT", Short: "Send a message as somebody, and wait until it is stored", Args: exactArgs("TEXT"),
 		Long: "Sends TEXT (- reads it from standard input) to a conversation: its id, its title, or @username.",
 		Example: `  pipit send "Lunch is at twelve." --as office --to "All staff"
   pipit send "Hello!" --as ann --to @bob`,
@@ -68,7 +68,7 @@ func (s *session) deliver(ctx context.Context, to, text string) (stored, error) 
 func (t *tool) tailCmd() *cobra.Command {
 	var tenant, as string
 	var last int
-	c := &cobra.Command{Use: "tail CONVERSATION", Short: "Watch a conversation live in the terminal, as somebody who is in it", Args: exactArgs("CONVERSATION"),
+	c := &cobra.Command{Use: "tail CONVERSATION", Short: "Watch a conversation live, as somebody who is in it", Args: exactArgs("CONVERSATION"),
 		Long: "Shows the last messages of a conversation (its id, its title, or @username) and then each new one, until interrupted.\n" +
 			"With --json, one entry a line.",
 		Example: "  pipit tail \"All staff\" --as office",

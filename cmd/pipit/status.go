@@ -136,7 +136,7 @@ func (o *overview) attention() error {
 }
 
 func (t *tool) statusCmd() *cobra.Command {
-	return &cobra.Command{Use: "status", Short: "How the box is: people, messages, storage, machine, what is wrong and what to do", Args: noArgs,
+	return &cobra.Command{Use: "status", Short: "How the box is, what is wrong, and what to do", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			box, err := t.box()
 			if err != nil {
@@ -166,8 +166,12 @@ func (t *tool) columns() int {
 
 // text is the overview on one screen.
 func (o *overview) text(now time.Time, columns int) string {
-	var b strings.Builder
-	row := func(k, format string, args ...any) {
+	return o.facts(now, columns) + "\n" + o.healthText(columns)
+}
+
+// rows returns what writes labelled lines into b, broken at columns.
+func rows(b *strings.Builder, columns int) func(k, format string, args ...any) {
+	return func(k, format string, args ...any) {
 		lines := []string{fmt.Sprintf(format, args...)}
 		if columns > 0 {
 			lines = wrap(lines[0], columns-14)
@@ -176,9 +180,14 @@ func (o *overview) text(now time.Time, columns int) string {
 			if i > 0 {
 				k = ""
 			}
-			fmt.Fprintf(&b, "%s\n", strings.TrimRight(fmt.Sprintf("%-12s %s", k, line), " "))
+			fmt.Fprintf(b, "%s\n", strings.TrimRight(fmt.Sprintf("%-12s %s", k, line), " "))
 		}
 	}
+}
+
+func (o *overview) facts(now time.Time, columns int) string {
+	var b strings.Builder
+	row := rows(&b, columns)
 	state := "starting"
 	if o.Ready {
 		state = "ready"
@@ -207,7 +216,12 @@ func (o *overview) text(now time.Time, columns int) string {
 		backups = "the last good one is of " + m.BackupGood.Local().Format("2006-01-02 15:04")
 	}
 	row("backup", "%s", backups)
-	b.WriteString("\n")
+	return b.String()
+}
+
+func (o *overview) healthText(columns int) string {
+	var b strings.Builder
+	row := rows(&b, columns)
 	for _, f := range o.Health {
 		if f.State == "good" {
 			row("health", "good: %s", f.Text)

@@ -31,7 +31,7 @@ import (
 
 func (t *tool) supportCmd() *cobra.Command {
 	var out string
-	c := &cobra.Command{Use: "support-bundle", Short: "Collect what whoever helps needs, without secrets and without messages", Args: noArgs,
+	c := &cobra.Command{Use: "support-bundle", Short: "What a helper needs, without secrets and messages", Args: noArgs,
 		Long: "Writes a .tar.gz with versions, status, what doctor finds, metrics, settings, the state of the units and the last lines of\n" +
 			"their logs. It holds no message, no password, no key, no token and no name of a person. Look into it before you send it:\n" +
 			"every file in it is text.",

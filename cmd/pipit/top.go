@@ -144,22 +144,25 @@ func (m *topModel) draw() string {
 	case m.o.PID == 0:
 		return "asking the server …\n"
 	}
-	b.WriteString(m.o.text(time.Now(), max(m.width, 40)))
-	room := min(max(m.width, 40), 120) - 24
-	fmt.Fprintf(&b, "\n%-12s %s %.0f\n%-12s %s %.0f\n", "messages/min", spark(m.paces, room), last(m.paces), "people", spark(m.people, room), last(m.people))
-	if m.err != nil {
-		fmt.Fprintf(&b, "\nno answer now: %s\n", explain(m.err))
-	}
+	columns := max(m.width, 40)
+	b.WriteString(m.o.facts(time.Now(), columns))
+	room := min(columns, 120) - 24
+	fmt.Fprintf(&b, "%-12s %s %.0f\n%-12s %s %.0f\n\n", "messages/min", spark(m.paces, room), last(m.paces), "people", spark(m.people, room), last(m.people))
+	b.WriteString(m.o.healthText(columns))
 	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
 	if m.height > 1 && len(lines) > m.height-1 {
-		lines = lines[:m.height-1] // the pace goes first, health is above it
+		lines = append(lines[:m.height-2], "             … more: pipit status")
 	}
 	for i, l := range lines {
 		if r := []rune(l); m.width > 0 && len(r) > m.width {
 			lines[i] = string(r[:m.width])
 		}
 	}
-	return strings.Join(append(lines, "q ends"), "\n")
+	end := "q ends"
+	if m.err != nil {
+		end += "   no answer now: " + explain(m.err)
+	}
+	return strings.Join(append(lines, end), "\n")
 }
 
 func last(x []float64) float64 {

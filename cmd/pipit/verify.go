@@ -32,7 +32,7 @@ func (t *tool) offline(ctx context.Context) (config.Config, error) {
 }
 
 func (t *tool) verifyCmd() *cobra.Command {
-	return &cobra.Command{Use: "verify", Short: "Read every stored record and check it, with or without a running server", Args: noArgs,
+	return &cobra.Command{Use: "verify", Short: "Read every stored record and check it", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := t.verify(cmd.Context())
 			if err != nil {

@@ -48,9 +48,10 @@ C
 	printf "\n -- Pipit engineers <pipit@pipit.invalid>  %s\n" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n >"$stage/changelog.gz"
 gzip -9nc image/deb/pipitd.8 >"$stage/pipitd.8.gz"
-$GO build -o .build/tools/pipit ./cmd/pipit
+$GO build -ldflags "-X github.com/pipit-im/pipit/pkg/app.Version=$version" -o .build/tools/pipit ./cmd/pipit
+.build/tools/pipit man "$stage/man" >/dev/null
+gzip -9n "$stage"/man/*.8
 .build/tools/pipit completion bash >"$stage/pipit.bash"
-image/deb/pipit.1.sh .build/tools/pipit | gzip -9n >"$stage/pipit.1.gz"
 
 for arch in "${@:-amd64 arm64 armhf}"; do
 	for DEB_ARCH in $arch; do
