@@ -41,7 +41,9 @@ func (a *API) Admin() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	mux.Handle("/", a.Public())
+	public := a.Public()
+	mux.HandleFunc("/admin/tenants/{tenant}/v1/{rest...}", a.asOperator(public))
+	mux.Handle("/", public)
 	return mux
 }
 

@@ -35,6 +35,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/chat"
 	"github.com/pipit-im/pipit/pkg/directory"
 	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/roster"
 	"github.com/pipit-im/pipit/pkg/store"
 )
 
@@ -47,6 +48,7 @@ type Options struct {
 	Directory *directory.Directory
 	Chat      *chat.Chat
 	Audit     *audit.Log
+	Roster    *roster.Service
 	Store     interface {
 		store.Box
 		store.Admin
@@ -115,6 +117,8 @@ func (a *API) publicAPI(mux *http.ServeMux) huma.API {
 	a.registerTokens(api)
 	a.registerAudit(api)
 	a.registerSetup(api)
+	a.registerRules(api)
+	a.registerRosters(api)
 	return api
 }
 

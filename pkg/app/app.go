@@ -42,6 +42,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/metrics"
 	"github.com/pipit-im/pipit/pkg/netloop"
+	"github.com/pipit-im/pipit/pkg/roster"
 	"github.com/pipit-im/pipit/pkg/store/badgerstore"
 	"github.com/pipit-im/pipit/pkg/sysd"
 	"github.com/pipit-im/pipit/pkg/web"
@@ -90,6 +91,7 @@ type App struct {
 	audit   *audit.Log
 	rp      *oidcrp.RP
 	chat    *chat.Chat
+	roster  *roster.Service
 	hub     *hub.Hub
 	gateway *gateway.Gateway
 	api     *api.API
@@ -155,11 +157,12 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	if a.chat, err = chat.New(chat.Options{
-		Store: a.store, Bus: a.bus, Users: a.dir, Rules: a.dir, Now: a.store.Now, Limits: a.limits, Quota: a.quota, Log: o.Log,
+		Store: a.store, Bus: a.bus, Users: a.dir, Rules: a.dir, OnPass: a.passedQuiet, Now: a.store.Now, Limits: a.limits, Quota: a.quota, Log: o.Log,
 		PageBytes: cfg.Limits.OutputBytes / 2, // what a client asks for must fit into what may wait for it
 	}); err != nil {
 		return nil, err
 	}
+	a.roster = roster.New(roster.Setup{Directory: a.dir, Records: a.store, Chat: a.chat, Passwords: a.auth, Now: a.store.Now, Log: o.Log, Done: a.imported})
 	fanout := a.metrics.Histogram(metrics.HubFanout)
 	a.hub = hub.New(hub.Options{
 		Bus: a.bus, Loops: a.hubLoops(), Now: a.store.Now, Log: o.Log,
@@ -177,7 +180,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.api = api.New(api.Options{
-		Auth: a.auth, Directory: a.dir, Chat: a.chat, Audit: a.audit, Store: a.store, Limits: a.limits,
+		Auth: a.auth, Directory: a.dir, Chat: a.chat, Roster: a.roster, Audit: a.audit, Store: a.store, Limits: a.limits,
 		Ready: a.ready, Status: a.status, Connected: a.hub.SessionsOf, Log: o.Log, Version: Version,
 	})
 	a.web = web.New(a.api.Public())
@@ -194,6 +197,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.front.set(a.countRequests(a.takeBack(a.trust(a.signInFirst(a.web)))))
 	a.listeners.handler.set(a.gateway)
 	a.board.Clear(health.Starting)
+	if err := a.roster.Resume(ctx); err != nil {
+		// The next start tries again; nobody's messages wait for it.
+		o.Log.Error("an import that was cut off can't go on", "error", err)
+	}
 	return a, nil
 }
 
@@ -281,6 +288,9 @@ func (a *App) shutdown(ctx context.Context, timeout time.Duration) error {
 	}
 	if a.gateway != nil {
 		note("stop gateway", a.gateway.Close(ctx))
+	}
+	if a.roster != nil {
+		note("stop imports", a.roster.Close(ctx))
 	}
 	if a.chat != nil {
 		note("stop chat", a.chat.Close(ctx))

@@ -29,10 +29,22 @@ func (a *Auth) HashGiven(ctx context.Context, t im.TenantID, username, password 
 }
 
 // PutGiven gives a user the password with that hash, unless the user has one
-// already: a roster never takes a password away. It may be done again.
+// already: a roster never takes a password away. The user has to
+// replace it at the first sign-in. It may be done again.
 func (a *Auth) PutGiven(ctx context.Context, t im.TenantID, u im.UserID, phc string) error {
 	next := store.Credential{PHC: phc, Changed: a.now()}
-	err := a.people.UpdateCredential(ctx, t, u, func(old *store.Credential) (*store.Credential, error) {
+	old, err := a.people.Credential(ctx, t, u)
+	if err == nil && old.PHC != "" {
+		return nil
+	}
+	if err != nil && !im.Is(err, im.NotFound) {
+		return im.Wrap("auth: give a password to "+string(t)+"/"+string(u), err)
+	}
+	// The mark goes before the password, as in setPassword.
+	if err := a.markMustChange(ctx, t, u, true, true); err != nil {
+		return err
+	}
+	err = a.people.UpdateCredential(ctx, t, u, func(old *store.Credential) (*store.Credential, error) {
 		if old != nil && old.PHC != "" {
 			return nil, nil
 		}

@@ -154,7 +154,7 @@ func without(list, drop []im.UserID) (rest []im.UserID) {
 }
 
 func people(teachers, students int) string {
-	return fmt.Sprintf("%d teachers, %d students", teachers, students)
+	return plural(teachers, "teacher") + ", " + plural(students, "student")
 }
 
 func some(names string) string {
@@ -255,4 +255,11 @@ func moves(from, to map[im.UserID]im.MemberRole) (seats []chat.Seat) {
 	}
 	slices.SortFunc(seats, func(a, b chat.Seat) int { return cmp.Compare(a.User, b.User) })
 	return seats
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

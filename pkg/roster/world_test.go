@@ -62,7 +62,7 @@ func (w *world) open(through func(gate) gate) {
 	if w.dir, err = directory.New(context.Background(), directory.Options{People: g, Records: g, Bus: bus, Now: w.store.Now}); err != nil {
 		w.t.Fatal(err)
 	}
-	if w.auth, err = auth.New(context.Background(), auth.Options{Tokens: w.store, Credentials: g, Box: w.store, Users: w.dir,
+	if w.auth, err = auth.New(context.Background(), auth.Options{Tokens: w.store, Credentials: g, Records: g, Box: w.store, Users: w.dir,
 		Hashing: auth.Hashing{MemoryKiB: 8, Iterations: 1}, Limits: auth.Limits{ChecksPerMinutePerAddr: 600, FailuresPerHourPerAccount: 20}}); err != nil {
 		w.t.Fatal(err)
 	}
