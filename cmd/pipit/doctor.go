@@ -164,7 +164,7 @@ func clockFinding(now time.Time) finding {
 		return good("clock", "%s can't be right", now.Format("2006-01-02 15:04")).As("act", `sudo pipit clock set "YYYY-MM-DD HH:MM"`)
 	case err != nil || state == unix.TIME_ERROR:
 		return good("clock", "%s, not synchronised with anything", now.Format("2006-01-02 15:04:05 MST")).
-			as("watch", "messages keep their order all the same; for right times: a network with a time server, or sudo pipit clock set")
+			As("watch", "messages keep their order all the same; for right times: a network with a time server, or sudo pipit clock set")
 	}
 	return f
 }
