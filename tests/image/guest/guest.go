@@ -221,7 +221,7 @@ func (g *Guest) Tail(lines int) string {
 // does, and then says what the last try said and what the console shows.
 func (g *Guest) Until(ctx context.Context, what string, try func(context.Context) error) error {
 	for {
-		once, stop := context.WithTimeout(ctx, 20*time.Second)
+		once, stop := context.WithTimeout(ctx, 90*time.Second) // a handshake of an emulated machine takes its time
 		err := try(once)
 		stop()
 		if err == nil {
