@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -206,8 +207,14 @@ func writable(ctx context.Context, folder string, fn func() error) error {
 // firstBoot is provision.Server over the admin socket.
 type firstBoot struct{ box *apiclient.Client }
 
-func (f firstBoot) AddTenant(ctx context.Context, id, name, _ string) error {
+func (f firstBoot) AddTenant(ctx context.Context, id, name, kind string) error {
 	_, err := f.box.AddTenant(ctx, id, name)
+	if err != nil && im.KindOf(err) != im.Exists {
+		return err
+	}
+	if _, perr := f.box.ChangePolicy(ctx, id, apiclient.PolicyChange{Preset: &kind}); perr != nil {
+		return perr
+	}
 	return err
 }
 
@@ -216,8 +223,8 @@ func (f firstBoot) AddOwner(ctx context.Context, tenant, username, name string) 
 	return err
 }
 
-// SetUpCode is a password that nobody chose: 16 characters of 30, 78 bits, in groups
-// that can be typed.
+// SetUpCode is a password that nobody chose, and that has to be replaced at the first
+// sign-in: 16 characters of 30, 78 bits, in groups that can be typed.
 func (f firstBoot) SetUpCode(ctx context.Context, tenant, username string) (string, error) {
 	const alphabet = "ABCDEFGHJKMNPQRSTVWXYZ23456789"
 	var code strings.Builder
@@ -235,9 +242,40 @@ func (f firstBoot) SetUpCode(ctx context.Context, tenant, username string) (stri
 		code.WriteByte(alphabet[int(b[0])%len(alphabet)])
 		n++
 	}
-	return code.String(), f.box.SetPassword(ctx, tenant, username, code.String())
+	return code.String(), f.box.SetTemporaryPassword(ctx, tenant, username, code.String())
 }
 
-func (f firstBoot) ImportRoster(context.Context, string, string, []byte) error {
-	return im.E(im.Invalid, "This version can't import lists of people.")
+// ImportRoster imports one list. Whoever is not on it is left alone, because there may be
+// several; a list with a bad row is not imported at all.
+func (f firstBoot) ImportRoster(ctx context.Context, tenant, name string, data []byte) error {
+	o := apiclient.RosterOptions{Name: name, Partial: true}
+	plan, err := f.box.PreviewRoster(ctx, tenant, data, o)
+	if err != nil {
+		return err
+	}
+	if plan.Wrong > 0 {
+		return im.E(im.Invalid, "%d rows can't be used; see: pipit roster import %s --dry-run", plan.Wrong, name)
+	}
+	if len(plan.Changes) == 0 {
+		return nil
+	}
+	if _, err := f.box.ImportRoster(ctx, tenant, data, o, plan.Digest); err != nil {
+		return err
+	}
+	for {
+		st, err := f.box.RosterStatus(ctx, tenant)
+		switch {
+		case err != nil:
+			return err
+		case st.State == "idle" && st.Why != "":
+			return im.E(im.Unavailable, "%s", st.Why)
+		case st.State == "idle":
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }

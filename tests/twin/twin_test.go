@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/pipit-im/pipit/pkg/api/apiclient"
 )
 
 // debs are the packages that were built, by version; they go with the test binary.
@@ -110,7 +112,12 @@ func TestCard(t *testing.T) {
 		"network:\r\n  wifi_name: 橡树\r\n  wifi_password: geheimnis\r\nssh:\r\n  keys:\r\n    - "+strings.TrimSpace(string(public))+"\r\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.PutBoot(t, map[string]string{"pipit.yaml": yaml})
+	roster := filepath.Join(keys, "5b.csv")
+	if err := os.WriteFile(roster, []byte("班级,角色,姓名,用户名\n五乙班,老师,王老师,wang\n五乙班,学生,小明,ming\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "debugfs", "-w", "-R", "mkdir roster", r.BootFile)
+	r.PutBoot(t, map[string]string{"pipit.yaml": yaml, "roster/5b.csv": roster})
 
 	var firstID string
 	t.Run("first", func(t *testing.T) {
@@ -205,6 +212,20 @@ func firstBoot(t *testing.T, m *Machine, key string) (machineID string) {
 	tenants, err := m.box().Tenants(ctx)
 	if err != nil || len(tenants) != 1 || tenants[0].ID != "oakhill" || tenants[0].Name != "橡树山学校" {
 		t.Errorf("tenants: %+v, %v", tenants, err)
+	}
+
+	if policy, err := m.box().Policy(ctx, "oakhill"); err != nil || policy.Preset != "school" {
+		t.Errorf("the rules are those of %q, %v", policy.Preset, err)
+	}
+	var people []string
+	if err := m.box().Users(ctx, "oakhill", func(p apiclient.Person) error {
+		people = append(people, p.Username+" "+p.Role)
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(people, ", "); got != "ann owner, ming member, wang staff" {
+		t.Errorf("people after the first boot: %s", got)
 	}
 
 	// The technician, with the key of pipit.yaml and with nothing else.
