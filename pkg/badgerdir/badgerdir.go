@@ -21,9 +21,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dgraph-io/badger/v4/fb"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/y"
+	"github.com/klauspost/compress/snappy"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -164,10 +166,11 @@ func checkTables(dir string) error {
 		return err
 	}
 	for _, t := range ts {
-		if _, ok := named[strings.TrimSuffix(filepath.Base(t), ".sst")]; !ok {
+		how, ok := named[strings.TrimSuffix(filepath.Base(t), ".sst")]
+		if !ok {
 			continue // of a compaction that a cut ended; badger removes it
 		}
-		if err := checkTable(t); err != nil {
+		if err := checkTable(t, how); err != nil {
 			return fmt.Errorf("%s: %w", filepath.Base(t), err)
 		}
 	}
@@ -205,8 +208,9 @@ func Named(dir string) (map[string]options.CompressionType, error) {
 }
 
 // checkTable checks that a table's end leads to an index with the right
-// checksum: … | index | its length | checksum | its length.
-func checkTable(name string) error {
+// checksum: … | index | its length | checksum | its length, and that the last
+// block, which badger reads when it opens the table, is whole.
+func checkTable(name string, how options.CompressionType) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -257,5 +261,39 @@ func checkTable(name string) error {
 	if b, err = cut(n); err != nil {
 		return err
 	}
-	return y.VerifyChecksum(b, &sum)
+	if err := y.VerifyChecksum(b, &sum); err != nil {
+		return err
+	}
+	index := fb.GetRootAsTableIndex(b, 0)
+	var at fb.BlockOffset
+	if n := index.OffsetsLength(); n == 0 || !index.Offsets(&at, n-1) || int64(at.Offset())+int64(at.Len()) > pos {
+		return errors.New("the index of the table is damaged")
+	}
+	b = make([]byte, at.Len())
+	if _, err := f.ReadAt(b, int64(at.Offset())); err != nil {
+		return err
+	}
+	return checkBlock(b, how)
+}
+
+// checkBlock checks the checksum of a block: … | checksum | its length.
+func checkBlock(b []byte, how options.CompressionType) (err error) {
+	if how == options.Snappy {
+		if b, err = snappy.Decode(nil, b); err != nil {
+			return err
+		}
+	}
+	bad := errors.New("a block of the table is damaged")
+	if len(b) < 8 {
+		return bad
+	}
+	b, n := b[:len(b)-4], int64(binary.BigEndian.Uint32(b[len(b)-4:]))
+	if n > int64(len(b)-4) {
+		return bad
+	}
+	var sum pb.Checksum
+	if err := proto.Unmarshal(b[int64(len(b))-n:], &sum); err != nil || sum.Algo != pb.Checksum_CRC32C && sum.Algo != pb.Checksum_XXHash64 {
+		return bad
+	}
+	return y.VerifyChecksum(b[:int64(len(b))-n], &sum)
 }

@@ -89,7 +89,7 @@ func Format(dir string) (int, error) {
 	}
 	var n int
 	var sum uint32
-	if _, err := fmt.Sscanf(string(b), "pipit store format %d %08x\n", &n, &sum); err != nil || sum != formatSum(n) {
+	if _, err := fmt.Sscanf(string(b), "pipit store format %d %08x\n", &n, &sum); err != nil || string(b) != string(formatLine(n)) {
 		return 0, damagedDir(dir, errors.New("FORMAT is not what a Pipit wrote"))
 	}
 	return n, nil
