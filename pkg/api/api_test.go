@@ -26,6 +26,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/chat"
 	"github.com/pipit-im/pipit/pkg/directory"
 	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/roster"
 	"github.com/pipit-im/pipit/pkg/store/storetest"
 )
 
@@ -61,6 +62,7 @@ type rig struct {
 	api     *API
 	audit   *audit.Log
 	chat    *chat.Chat
+	roster  *roster.Service
 	auth    *auth.Auth
 	dir     *directory.Directory
 	store   *storetest.Model
@@ -87,17 +89,21 @@ func newRig(t *testing.T) *rig {
 	if r.auth, err = auth.New(ctx, auth.Options{Tokens: r.store, Credentials: r.store, Records: r.store, Box: r.store, Users: r.dir, WantTOTP: r.dir.WantsTOTP, Hashing: cheap, Limits: limits}); err != nil {
 		t.Fatal(err)
 	}
-	if r.chat, err = chat.New(chat.Options{Store: r.store, Bus: b, Users: r.dir}); err != nil {
+	if r.chat, err = chat.New(chat.Options{Store: r.store, Bus: b, Users: r.dir, Rules: r.dir}); err != nil {
 		t.Fatal(err)
 	}
+	r.roster = roster.New(roster.Setup{Directory: r.dir, Records: r.store, Chat: r.chat, Passwords: r.auth})
 	t.Cleanup(func() {
+		if err := r.roster.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
 		if err := r.chat.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	r.audit = audit.New(audit.Options{Records: r.store, Box: r.store})
 	r.api = New(Options{
-		Audit: r.audit, Auth: r.auth, Directory: r.dir, Chat: r.chat, Store: r.store, Log: log, Version: "1",
+		Audit: r.audit, Auth: r.auth, Directory: r.dir, Chat: r.chat, Roster: r.roster, Store: r.store, Log: log, Version: "1",
 		Limits: func() im.Limits { return im.Limits{FrameBytes: 65536, TextBytes: 100, SendsPerMinute: 120} },
 		Ready:  func() error { return nil },
 		Status: func() ServerInfo {
@@ -282,6 +288,8 @@ func TestEveryOperation(t *testing.T) {
 	r.want(r.do("PUT", "/v1/users/"+memberID+"/password", owner, `{"password":"another one"}`), 204, "", "")
 	r.want(r.do("GET", "/v1/tenant", member, ""), 401, "unauthenticated", "") // the password ended the sign-in
 	member = r.signIn("bob", "another one")
+	r.want(r.do("PATCH", "/v1/users/"+memberID, owner, `{"role":"member"}`), 200, "", "")
+	r.everyRuleOperation(owner, member, memberID)
 	r.want(r.do("DELETE", "/v1/sessions/current", member, ""), 204, "", "")
 	r.want(r.do("GET", "/v1/tenant", member, ""), 401, "unauthenticated", "")
 

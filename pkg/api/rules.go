@@ -146,11 +146,26 @@ func (a *API) registerRules(api huma.API) {
 			about(ctx, "class/"+string(c.ID), c.Name)
 			return &body[apiclient.Class]{classOf(c)}, nil
 		})
-	forTenant(a, api, tenantOp{id: "change-class", scope: auth.ScopeUsersWrite, audit: "class.update", method: http.MethodPatch, path: "/classes/{id}", tag: "classes", summary: "Change a class's name, term or people, or end it", act: access.ManageClasses},
+	forTenant(a, api, tenantOp{id: "get-class", scope: auth.ScopeUsersRead, tagged: true, method: http.MethodGet, path: "/classes/{id}", tag: "classes", summary: "One class", act: access.ManageClasses},
+		func(_ context.Context, who im.Actor, in *struct {
+			ID string `path:"id" maxLength:"200"`
+		}) (*body[apiclient.Class], error) {
+			c, ok := a.Directory.Class(who.Tenant, im.ClassID(in.ID))
+			if !ok {
+				return nil, im.E(im.NotFound, "There is no such class.").OnField("class")
+			}
+			return &body[apiclient.Class]{classOf(c)}, nil
+		})
+	forTenant(a, api, tenantOp{id: "change-class", scope: auth.ScopeUsersWrite, audit: "class.update", tagged: true, method: http.MethodPatch, path: "/classes/{id}", tag: "classes", summary: "Change a class's name, term or people, or end it", act: access.ManageClasses},
 		func(ctx context.Context, who im.Actor, in *struct {
 			ID   string `path:"id" maxLength:"200"`
 			Body apiclient.ClassChange
 		}) (*body[apiclient.Class], error) {
+			if c, ok := a.Directory.Class(who.Tenant, im.ClassID(in.ID)); ok {
+				if err := matches(ctx, classOf(c)); err != nil {
+					return nil, err
+				}
+			}
 			ch := roster.ClassChange{Name: in.Body.Name, Term: in.Body.Term, Archived: in.Body.Archived}
 			for _, x := range []struct {
 				field string
@@ -181,11 +196,21 @@ func (a *API) registerRules(api huma.API) {
 			}
 			return &body[apiclient.TermEnded]{apiclient.TermEnded{Archived: n}}, nil
 		})
-	forTenant(a, api, tenantOp{id: "set-guardian", scope: auth.ScopeUsersWrite, audit: "guardian.update", method: http.MethodPut, path: "/guardians/{id}", tag: "users", summary: "Say of whom a guardian is guardian", status: http.StatusNoContent, act: access.ManageClasses},
+	forTenant(a, api, tenantOp{id: "get-guardian", scope: auth.ScopeUsersRead, tagged: true, method: http.MethodGet, path: "/guardians/{id}", tag: "users", summary: "Of whom a guardian is guardian", act: access.ManageClasses},
+		func(_ context.Context, who im.Actor, in *struct {
+			ID string `path:"id" maxLength:"200"`
+		}) (*body[apiclient.GuardianOf], error) {
+			guardian, err := a.namedUsers(who.Tenant, "", []string{in.ID})
+			if err != nil {
+				return nil, err
+			}
+			return &body[apiclient.GuardianOf]{a.guardianOf(who.Tenant, guardian[0])}, nil
+		})
+	forTenant(a, api, tenantOp{id: "set-guardian", scope: auth.ScopeUsersWrite, audit: "guardian.update", method: http.MethodPut, path: "/guardians/{id}", tag: "users", summary: "Say of whom a guardian is guardian", tagged: true, act: access.ManageClasses},
 		func(ctx context.Context, who im.Actor, in *struct {
 			ID   string `path:"id" maxLength:"200"`
 			Body apiclient.GuardianOf
-		}) (*struct{}, error) {
+		}) (*body[apiclient.GuardianOf], error) {
 			guardian, err := a.namedUsers(who.Tenant, "", []string{in.ID})
 			if err != nil {
 				return nil, err
@@ -195,8 +220,22 @@ func (a *API) registerRules(api huma.API) {
 			if err != nil {
 				return nil, err
 			}
-			return nil, a.Roster.SetGuardian(ctx, who.Tenant, guardian[0], members)
+			if err := matches(ctx, a.guardianOf(who.Tenant, guardian[0])); err != nil {
+				return nil, err
+			}
+			if err := a.Roster.SetGuardian(ctx, who.Tenant, guardian[0], members); err != nil {
+				return nil, err
+			}
+			return &body[apiclient.GuardianOf]{a.guardianOf(who.Tenant, guardian[0])}, nil
 		})
+}
+
+func (a *API) guardianOf(t im.TenantID, u im.UserID) apiclient.GuardianOf {
+	out := apiclient.GuardianOf{Members: []string{}}
+	for _, m := range a.Directory.RosterUser(t, u).GuardianOf {
+		out.Members = append(out.Members, string(m))
+	}
+	return out
 }
 
 func (a *API) policy(t im.TenantID) apiclient.Policy {
