@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync/atomic"
 
 	"github.com/pipit-im/pipit/pkg/chat"
@@ -81,6 +83,12 @@ func newMethods(requests *metrics.Counters) map[string]*method {
 		table[m.name] = m
 	}
 	return table
+}
+
+// Methods lists the names of all methods, sorted: what a test that calls each of
+// them has to cover.
+func Methods() []string {
+	return slices.Sorted(maps.Keys(newMethods(metrics.New("").Counters(metrics.GatewayRequests))))
 }
 
 // What is answered at once.
