@@ -58,6 +58,7 @@ func (a *API) adminAPI(mux *http.ServeMux) huma.API {
 		})
 	a.registerTenants(api)
 	a.registerTenantLife(api)
+	a.registerTenantOIDC(api)
 	a.registerTenantUsers(api)
 	a.registerStore(api)
 	a.registerSetupCode(api)

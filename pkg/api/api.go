@@ -32,6 +32,8 @@ import (
 	"github.com/pipit-im/pipit/pkg/archive"
 	"github.com/pipit-im/pipit/pkg/audit"
 	"github.com/pipit-im/pipit/pkg/auth"
+	"github.com/pipit-im/pipit/pkg/auth/oidcop"
+	"github.com/pipit-im/pipit/pkg/auth/oidcrp"
 	"github.com/pipit-im/pipit/pkg/chat"
 	"github.com/pipit-im/pipit/pkg/directory"
 	"github.com/pipit-im/pipit/pkg/im"
@@ -49,6 +51,8 @@ type Options struct {
 	Chat      *chat.Chat
 	Audit     *audit.Log
 	Roster    *roster.Service
+	OpenID    *oidcop.Provider
+	Providers *oidcrp.RP
 	Store     interface {
 		store.Box
 		store.Admin
@@ -115,6 +119,7 @@ func (a *API) publicAPI(mux *http.ServeMux) huma.API {
 	a.registerPeople(api)
 	a.registerInvitations(api)
 	a.registerTokens(api)
+	a.registerOIDC(api)
 	a.registerAudit(api)
 	a.registerSetup(api)
 	a.registerRules(api)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -22,6 +23,8 @@ import (
 	"github.com/pipit-im/pipit/pkg/api/apiclient"
 	"github.com/pipit-im/pipit/pkg/audit"
 	"github.com/pipit-im/pipit/pkg/auth"
+	"github.com/pipit-im/pipit/pkg/auth/oidcop"
+	"github.com/pipit-im/pipit/pkg/auth/oidcrp"
 	"github.com/pipit-im/pipit/pkg/bus/membus"
 	"github.com/pipit-im/pipit/pkg/chat"
 	"github.com/pipit-im/pipit/pkg/directory"
@@ -86,7 +89,8 @@ func newRig(t *testing.T) *rig {
 	}
 	cheap := auth.Hashing{MemoryKiB: 64, Iterations: 1}
 	limits := auth.Limits{ChecksPerMinutePerAddr: 1000, FailuresPerHourPerAccount: 80, Hashes: 2}
-	if r.auth, err = auth.New(ctx, auth.Options{Tokens: r.store, Credentials: r.store, Records: r.store, Box: r.store, Users: r.dir, WantTOTP: r.dir.WantsTOTP, Hashing: cheap, Limits: limits}); err != nil {
+	grants := oidcop.NewGrants(r.store, r.store, r.store)
+	if r.auth, err = auth.New(ctx, auth.Options{Tokens: grants, Credentials: r.store, Records: r.store, Box: r.store, Users: r.dir, WantTOTP: r.dir.WantsTOTP, Hashing: cheap, Limits: limits}); err != nil {
 		t.Fatal(err)
 	}
 	if r.chat, err = chat.New(chat.Options{Store: r.store, Bus: b, Users: r.dir, Rules: r.dir}); err != nil {
@@ -102,8 +106,19 @@ func newRig(t *testing.T) *rig {
 		}
 	})
 	r.audit = audit.New(audit.Options{Records: r.store, Box: r.store})
+	openID, err := oidcop.New(oidcop.Options{Auth: r.auth, Grants: grants, Users: r.dir, Records: r.store, Box: r.store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	providers, err := oidcrp.New(oidcrp.Options{Records: r.store, Box: r.store, Users: r.dir, Pages: openID, Issue: r.auth.Issue,
+		Create: func(context.Context, im.TenantID, oidcrp.Newcomer) (im.UserID, error) {
+			return "", errors.New("nobody comes")
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.api = New(Options{
-		Audit: r.audit, Auth: r.auth, Directory: r.dir, Chat: r.chat, Roster: r.roster, Store: r.store, Log: log, Version: "1",
+		OpenID: openID, Providers: providers, Audit: r.audit, Auth: r.auth, Directory: r.dir, Chat: r.chat, Roster: r.roster, Store: r.store, Log: log, Version: "1",
 		Limits: func() im.Limits { return im.Limits{FrameBytes: 65536, TextBytes: 100, SendsPerMinute: 120} },
 		Ready:  func() error { return nil },
 		Status: func() ServerInfo {
@@ -294,6 +309,7 @@ func TestEveryOperation(t *testing.T) {
 	r.want(r.do("GET", "/v1/tenant", member, ""), 401, "unauthenticated", "")
 
 	r.everyAccountOperation(owner, memberID)
+	r.everyOIDCOperation(owner, im.UserID(memberID))
 
 	r.want(r.do("GET", "/admin/status", "", ""), 200, "", "")
 	r.want(r.do("GET", "/admin/tenants", "", ""), 200, "", "")

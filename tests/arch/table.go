@@ -70,7 +70,7 @@ var table = map[string]row{
 	"pkg/roster": {4, []string{"pkg/directory", "pkg/auth", "pkg/chat", "pkg/store"}, "rosters and classes: it moves people, passwords and conversations together, which the domain packages do not know of one another; store for its journal"},
 
 	"pkg/gateway": {5, []string{"pkg/netloop", "pkg/wire", "pkg/auth", "pkg/chat", "pkg/hub"}, "the state machine of a session"},
-	"pkg/api": {5, []string{"pkg/directory", "pkg/auth", "pkg/audit", "pkg/archive", "pkg/chat", "pkg/files", "pkg/search", "pkg/roster", "pkg/access", "pkg/wire", "pkg/store", "pkg/api/apiclient"},
+	"pkg/api": {5, []string{"pkg/directory", "pkg/auth", "pkg/auth/oidcop", "pkg/auth/oidcrp", "pkg/audit", "pkg/archive", "pkg/chat", "pkg/files", "pkg/search", "pkg/roster", "pkg/access", "pkg/wire", "pkg/store", "pkg/api/apiclient"},
 		"REST, in the shapes of the protocol (wire) and of the admin socket (apiclient, which the tools import, states them once); store for backup and verify alone"},
 	"pkg/api/apiclient": {5, nil, "what the tools say to the admin socket"},
 	"pkg/web":           {5, nil, "embedded files"},

@@ -164,7 +164,12 @@ func redirectURL(r *http.Request, t im.TenantID, id string) string {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	return scheme + "://" + strings.ToLower(r.Host) + "/t/" + string(t) + "/provider/" + id + "/callback"
+	return scheme + "://" + strings.ToLower(r.Host) + CallbackPath(t, id)
+}
+
+// CallbackPath is the path of that address.
+func CallbackPath(t im.TenantID, id string) string {
+	return "/t/" + string(t) + "/provider/" + id + "/callback"
 }
 
 // callback takes the answer of a provider.

@@ -1,0 +1,64 @@
+package api
+
+import (
+	"context"
+	"strings"
+
+	"github.com/pipit-im/pipit/pkg/api/apiclient"
+	"github.com/pipit-im/pipit/pkg/im"
+)
+
+// everyOIDCOperation calls what is there for programs and providers of sign-in, as
+// an owner and as the operator; member may do none of it.
+func (r *rig) everyOIDCOperation(owner string, bob im.UserID) {
+	t := r.t
+	member, _, err := r.auth.Issue(context.Background(), "oakhill", bob, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for base, token := range map[string]string{"/v1/oidc": owner, "/admin/tenants/oakhill/oidc": ""} {
+		id := "portal" + strings.ReplaceAll(base, "/", "-")
+		a := r.do("POST", base+"/clients", token, `{"id":"`+id+`","name":"Portal","kind":"web","redirect_uris":["https://portal.example/cb"],"scopes":["openid"]}`)
+		r.want(a, 201, "", "")
+		var c apiclient.OIDCClient
+		a.decode(t, &c)
+		if len(c.Secret) < 40 || c.Alg != "ES256" {
+			t.Errorf("%s: made %+v", base, c)
+		}
+		a = r.do("GET", base+"/clients", token, "")
+		r.want(a, 200, "", "")
+		if strings.Contains(string(a.body), c.Secret) || !strings.Contains(string(a.body), id) {
+			t.Errorf("%s: listed %s", base, a.body)
+		}
+		if strings.Contains(r.log.String(), c.Secret) {
+			t.Error("the log holds a client's secret")
+		}
+		r.want(r.do("POST", base+"/clients", token, `{"id":"`+id+`","name":"Again","kind":"device"}`), 409, "exists", "id")
+		r.want(r.do("POST", base+"/clients", token, `{"name":"x","kind":"browser","redirect_uris":["http://portal.example/"]}`), 422, "invalid", "redirect_uris")
+		r.want(r.do("DELETE", base+"/clients/"+id, token, ""), 204, "", "")
+		r.want(r.do("DELETE", base+"/clients/"+id, token, ""), 404, "not_found", "")
+
+		a = r.do("PUT", base+"/providers/school", token, `{"name":"School login","issuer":"https://login.example","client_id":"pipit","client_secret":"s3cret-of-ours","create":true,"roles":{"t":"staff"},"role_claim":"groups"}`)
+		r.want(a, 200, "", "")
+		a = r.do("GET", base+"/providers", token, "")
+		r.want(a, 200, "", "")
+		if strings.Contains(string(a.body), "s3cret") || !strings.Contains(string(a.body), `"/t/oakhill/provider/school/callback"`) {
+			t.Errorf("%s: listed %s", base, a.body)
+		}
+		if token != "" {
+			tag := r.do("GET", base+"/providers/school", token, "").header.Get("ETag")
+			r.want(r.do("PUT", base+"/providers/school", token, `{"name":"New name","issuer":"https://login.example","client_id":"pipit"}`, "If-Match", tag), 200, "", "")
+			r.want(r.do("PUT", base+"/providers/school", token, `{"name":"Late","issuer":"https://login.example","client_id":"pipit"}`, "If-Match", tag), 409, "conflict", "If-Match")
+			r.want(r.do("GET", base+"/providers/none", token, ""), 404, "not_found", "")
+		}
+		r.want(r.do("PUT", base+"/providers/school", token, `{"name":"x","issuer":"http://login.example","client_id":"pipit"}`), 422, "invalid", "issuer")
+		r.want(r.do("DELETE", base+"/providers/school", token, ""), 204, "", "")
+		r.want(r.do("DELETE", base+"/providers/school", token, ""), 404, "not_found", "")
+	}
+	r.want(r.do("GET", "/v1/oidc/clients", member, ""), 403, "forbidden", "")
+	r.want(r.do("POST", "/v1/oidc/clients", member, `{"name":"x","kind":"device"}`), 403, "forbidden", "")
+	r.want(r.do("DELETE", "/v1/oidc/clients/x", member, ""), 403, "forbidden", "")
+	r.want(r.do("GET", "/v1/oidc/providers", member, ""), 403, "forbidden", "")
+	r.want(r.do("PUT", "/v1/oidc/providers/x", member, `{"name":"x","issuer":"https://x.example","client_id":"x"}`), 403, "forbidden", "")
+	r.want(r.do("DELETE", "/v1/oidc/providers/x", member, ""), 403, "forbidden", "")
+}
