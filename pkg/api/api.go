@@ -60,13 +60,11 @@ type Options struct {
 	}
 	// Connected returns how many sessions a tenant has. Nil: none are counted.
 	Connected func(im.TenantID) int
-	// Joined puts a user who came by invitation into classes. Nil: there are none.
-	Joined  func(ctx context.Context, u *im.User, classes []string) error
-	Limits  func() im.Limits
-	Ready   func() error      // nil once everything is up
-	Status  func() ServerInfo // what the server knows of itself
-	Log     *slog.Logger
-	Version string
+	Limits    func() im.Limits
+	Ready     func() error      // nil once everything is up
+	Status    func() ServerInfo // what the server knows of itself
+	Log       *slog.Logger
+	Version   string
 }
 
 // API holds the handlers. All methods are safe for concurrent use.

@@ -233,10 +233,8 @@ func (a *API) take(ctx context.Context, t im.TenantID, v auth.Invitation, userna
 	if err != nil {
 		return nil, err
 	}
-	if a.Joined != nil {
-		if err := a.Joined(ctx, &u, v.Classes); err != nil {
-			a.log.Info("classes of an invitation not joined", "tenant", string(t), "user", string(u.ID), "error", err)
-		}
+	if err := a.Roster.Join(ctx, t, u.ID, v.Classes); err != nil {
+		a.log.Info("classes of an invitation not joined", "tenant", string(t), "user", string(u.ID), "error", err)
 	}
 	return &u, a.Auth.SetPassword(ctx, t, u.ID, in.Password)
 }

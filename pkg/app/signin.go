@@ -64,5 +64,10 @@ func (a *App) externals(ctx context.Context, t im.TenantID) []oidcop.External {
 // newcomer makes the account of somebody whom an administrator's rule lets in.
 func (a *App) newcomer(ctx context.Context, t im.TenantID, n oidcrp.Newcomer) (im.UserID, error) {
 	u, err := a.dir.AddUser(ctx, t, directory.NewUser{Username: n.Username, Name: n.Name, Role: n.Role})
+	if err == nil {
+		if jerr := a.roster.Join(ctx, t, u.ID, n.Classes); jerr != nil {
+			a.log.Info("classes of a newcomer not joined", "tenant", string(t), "user", string(u.ID), "error", jerr)
+		}
+	}
 	return u.ID, err
 }

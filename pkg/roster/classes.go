@@ -60,6 +60,46 @@ func (s *Service) ChangeClass(ctx context.Context, t im.TenantID, id im.ClassID,
 	return c, nil
 }
 
+// Join puts a user into classes, each named by its id or by the name of one that
+// goes on: as a teacher who may have that place by role, else as a student. Who is
+// in one already stays as he is. Errors: im.NotFound for the first class that is
+// not there, with the user in none of them; im.Conflict as of AddClass.
+func (s *Service) Join(ctx context.Context, t im.TenantID, user im.UserID, classes []string) error {
+	if len(classes) == 0 {
+		return nil
+	}
+	return s.byHand(ctx, t, func(p *planner) error {
+		u, ok := s.dir.User(t, user)
+		if !ok {
+			return im.E(im.NotFound, "There is no such user.").OnField("user")
+		}
+		for _, name := range classes {
+			i := slices.IndexFunc(s.dir.Classes(t), func(c *im.Class) bool {
+				return string(c.ID) == name || !c.Archived && c.Name == name
+			})
+			if i < 0 {
+				return noClass()
+			}
+			c := *s.dir.Classes(t)[i]
+			if slices.Contains(c.Teachers, user) || slices.Contains(c.Students, user) {
+				continue
+			}
+			ch := ClassChange{}
+			if u.Role == im.RoleMember {
+				in := append(slices.Clone(c.Students), user)
+				ch.Students = &in
+			} else {
+				in := append(slices.Clone(c.Teachers), user)
+				ch.Teachers = &in
+			}
+			if err := p.edit(c, ch); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func noClass() error { return im.E(im.NotFound, "There is no such class.").OnField("class") }
 
 // EndTerm archives every class of a term, or, with an empty one, every class, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -214,6 +215,38 @@ func TestByHandStays(t *testing.T) {
 
 // TestEncodings: what spreadsheets write is read: a byte-order mark, semicolons,
 // tabs, CRLF, quotes, GB18030 with Chinese headers, UTF-16.
+// TestJoin lets people who came one by one into classes: by id and by name, as
+// students or teachers, into all or none.
+func TestJoin(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	kim, lee := w.add("kim", im.RoleMember), w.add("lee", im.RoleStaff)
+	a, err := w.service.AddClass(ctx, oak, "5a", "", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := w.service.AddClass(ctx, oak, "5b", "", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.service.Join(ctx, oak, kim.ID, []string{"5a", "none"}); !im.Is(err, im.NotFound) {
+		t.Errorf("an unknown class: %v", err)
+	}
+	if n := len(w.dir.ClassesOf(oak, kim.ID)); n != 0 {
+		t.Errorf("in %d classes after a refusal", n)
+	}
+	for range 2 { // the second time changes nothing
+		if err := errors.Join(w.service.Join(ctx, oak, kim.ID, []string{"5a", string(b.ID)}), w.service.Join(ctx, oak, lee.ID, []string{string(a.ID)})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, _ = w.dir.Class(oak, a.ID)
+	b, _ = w.dir.Class(oak, b.ID)
+	if !slices.Equal(a.Students, []im.UserID{kim.ID}) || !slices.Equal(a.Teachers, []im.UserID{lee.ID}) || !slices.Equal(b.Students, []im.UserID{kim.ID}) {
+		t.Errorf("5a %v %v, 5b %v", a.Teachers, a.Students, b.Students)
+	}
+}
+
 func TestEncodings(t *testing.T) {
 	gb, err := simplifiedchinese.GB18030.NewEncoder().String("班级,角色,姓名,用户名,监护对象,密码\r\n五年级一班,老师,王老师,wang,,\r\n五年级一班,学生,李小龙,lixl,,\r\n,家长,李大龙,lidl,lixl,\r\n")
 	if err != nil {
