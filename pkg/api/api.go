@@ -122,6 +122,7 @@ func (a *API) publicAPI(mux *http.ServeMux) huma.API {
 	a.registerSetup(api)
 	a.registerRules(api)
 	a.registerRosters(api)
+	a.registerCards(api)
 	return api
 }
 

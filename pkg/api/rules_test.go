@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -89,6 +90,44 @@ func (r *rig) everyRuleOperation(owner, member, memberID string) {
 	r.want(r.do("GET", "/v1/roster", owner, ""), 200, "", "")
 	if _, ok := r.dir.ByUsername("oakhill", "kim"); !ok {
 		t.Error("kim was not imported")
+	}
+
+	// Cards: for who can't sign in yet; the code on one lets its person in, once.
+	r.want(r.do("POST", "/v1/cards", member, `{}`), 403, "forbidden", "")
+	r.want(r.do("POST", "/v1/cards", owner, `{"classes":["9z"]}`), 404, "not_found", "classes")
+	r.want(r.do("POST", "/v1/cards", owner, `{"users":["bob"]}`), 422, "invalid", "")
+	print := func(body string) string {
+		req := httptest.NewRequest("POST", "/v1/cards", strings.NewReader(body))
+		req.Header.Set("Authorization", "Bearer "+owner)
+		req.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		r.handler.ServeHTTP(w, req)
+		if w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Disposition"), "attachment") {
+			t.Errorf("%s: %d %v %s", body, w.Code, w.Header(), w.Body)
+		}
+		r.seen["POST /v1/cards"] = true
+		return w.Body.String()
+	}
+	code := func(sheet string) string {
+		_, rest, _ := strings.Cut(sheet, `<dd class="mono">kim</dd>`)
+		c := regexp.MustCompile(`[A-Z0-9]{4}(-[A-Z0-9]{4}){3}`).FindString(rest)
+		if c == "" {
+			t.Errorf("no code in %s", sheet)
+		}
+		return c
+	}
+	first := code(print(`{"classes":["7c"],"address":"http://oakhill.local","lang":"zh"}`))
+	sheet := print(`{"users":["kim"],"address":"http://oakhill.local"}`)
+	if strings.Count(sheet, "<article>") != 1 || !strings.Contains(sheet, "7c") || !strings.Contains(sheet, "http://oakhill.local") {
+		t.Errorf("%s", sheet)
+	}
+	accept := func(c string) string { return `{"tenant":"oakhill","code":"` + c + `","password":"two brown owls"}` }
+	r.want(r.do("POST", "/v1/invitations/accept", "", accept(first)), 404, "not_found", "code") // a newer card ends it
+	second := code(sheet)
+	r.want(r.do("POST", "/v1/invitations/accept", "", accept(second)), 201, "", "")
+	r.want(r.do("POST", "/v1/invitations/accept", "", accept(second)), 404, "not_found", "code")
+	if strings.Contains(r.log.String(), second) {
+		t.Error("the log holds a code")
 	}
 
 	// The operator reaches the same below the tenant, and nothing that is somebody's own.

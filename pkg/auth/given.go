@@ -52,3 +52,27 @@ func (a *Auth) PutGiven(ctx context.Context, t im.TenantID, u im.UserID, phc str
 	})
 	return im.Wrap("auth: give a password to "+string(t)+"/"+string(u), err)
 }
+
+// HasPassword says whether a user can sign in with a password.
+func (a *Auth) HasPassword(ctx context.Context, t im.TenantID, u im.UserID) (bool, error) {
+	c, err := a.people.Credential(ctx, t, u)
+	if im.Is(err, im.NotFound) {
+		return false, nil
+	}
+	return c.PHC != "", im.Wrap("auth: look for the password of "+string(t)+"/"+string(u), err)
+}
+
+// InviteUsers makes an invitation for the account of each user, for login cards,
+// and returns the codes, in order; earlier ones for the same accounts end.
+func (a *Auth) InviteUsers(ctx context.Context, t im.TenantID, by im.UserID, users []*im.User, lifetime time.Duration) ([]string, error) {
+	again := make(map[im.UserID]bool, len(users))
+	list := make([]Invitation, len(users))
+	for i, u := range users {
+		again[u.ID] = true
+		list[i] = Invitation{User: u.ID, Role: u.Role, Username: u.Username, Name: u.Name, CreatedBy: by, Lifetime: lifetime}
+	}
+	if _, err := a.dropInvitations(ctx, t, func(v *Invitation) bool { return v.User != "" && again[v.User] }); err != nil {
+		return nil, err
+	}
+	return a.Invite(ctx, t, list)
+}

@@ -361,6 +361,7 @@ func bodies(of *school) map[string]string {
 		"change-policy":         `{"tenant":"` + of.id + `"}`,
 		"import-roster":         "class,role,name,username\n",
 		"preview-roster":        "class,role,name,username\n",
+		"print-cards":           `{"users":["` + of.memberID + `"],"classes":["` + of.class + `"],"again":true}`,
 		"add-oidc-client":       `{"name":"x","kind":"device"}`,
 		"put-oidc-provider":     `{"name":"x","issuer":"https://login.example","client_id":"x"}`,
 	}

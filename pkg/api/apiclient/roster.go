@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/pipit-im/pipit/pkg/im"
 )
@@ -87,6 +89,18 @@ type TermEnded struct {
 type GuardianOf struct {
 	_       struct{} `additionalProperties:"true"`
 	Members []string `json:"members" nullable:"false" maxItems:"100"`
+}
+
+// NewCards says for whom login cards are printed, and how.
+type NewCards struct {
+	_       struct{} `additionalProperties:"true"`
+	Users   []string `json:"users,omitempty" nullable:"false" maxItems:"5000" doc:"By id or user name. Neither users nor classes: everybody."`
+	Classes []string `json:"classes,omitempty" nullable:"false" maxItems:"500" doc:"By id or name."`
+	Again   bool     `json:"again,omitempty" doc:"Those too who have a password already; it stays until the code is used."`
+	Format  string   `json:"format,omitempty" enum:"html,pdf" doc:"html if left out."`
+	Lang    string   `json:"lang,omitempty" enum:"en,zh" doc:"en if left out."`
+	Address string   `json:"address,omitempty" maxLength:"200" pattern:"^https?://[^/?#\\s]+$" doc:"What stands on the cards, http://oakhill.local; left out: where the request came to."`
+	Days    int      `json:"days,omitempty" minimum:"1" maximum:"90" doc:"How long the codes work; 14 if left out."`
 }
 
 // RosterReport says what importing a roster would change, or began to.
@@ -226,6 +240,20 @@ func (c *Client) ImportRoster(ctx context.Context, tenant string, content []byte
 func (c *Client) RosterStatus(ctx context.Context, tenant string) (RosterStatus, error) {
 	var out RosterStatus
 	return out, c.Do(ctx, http.MethodGet, forTenant(tenant, "/roster"), nil, &out)
+}
+
+// PrintCards writes login cards with new codes to w and returns how many.
+func (c *Client) PrintCards(ctx context.Context, tenant string, n NewCards, w io.Writer) (int, error) {
+	resp, err := c.call(ctx, http.MethodPost, forTenant(tenant, "/cards"), n)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return 0, &im.Error{Kind: im.Internal, Message: "The cards were cut short. Print them again: the codes on these may not be complete.", Cause: err}
+	}
+	count, _ := strconv.Atoi(resp.Header.Get("Pipit-Cards")) // for people only
+	return count, nil
 }
 
 // upload posts bytes as they are.
