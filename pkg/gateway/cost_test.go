@@ -84,11 +84,21 @@ func (r *rawClients) open(t testing.TB, addr string, n int) {
 		}
 		got := ""
 		for !strings.Contains(got, "\r\n\r\n") {
-			n, err := unix.Read(fd, buf)
+			n, err := read(fd, buf)
 			if err != nil || n == 0 {
 				t.Fatalf("upgrade: %d bytes, %v", n, err)
 			}
 			got += string(buf[:n])
+		}
+	}
+}
+
+// read reads what is there. With a time limit on the socket the kernel does not go
+// on by itself after a signal, and the scheduler sends them.
+func read(fd int, buf []byte) (n int, err error) {
+	for {
+		if n, err = unix.Read(fd, buf); err != unix.EINTR {
+			return n, err
 		}
 	}
 }
@@ -105,7 +115,7 @@ func (r *rawClients) hello(t testing.TB, tokens []string) {
 	for _, fd := range r.fds {
 		have, want := 0, 4
 		for have < want {
-			n, err := unix.Read(fd, buf[have:])
+			n, err := read(fd, buf[have:])
 			if err != nil || n == 0 {
 				t.Fatalf("hello: %d bytes, %v", n, err)
 			}

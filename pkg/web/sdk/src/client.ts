@@ -139,6 +139,14 @@ export class Client extends Emitter<ClientEvents> {
     if (this.connection && performance.now() - this.connection.heard > probeAfterMs) this.probe(probeMs);
   }
 
+  /**
+   * The system says that the network went away: finds out within a second
+   * whether it is so. A box on the same wire may still be there without it.
+   */
+  doubt(): void {
+    if (this.state === 'online' || this.state === 'catching-up') this.probe(probeMs);
+  }
+
   /** A request that changes nothing, or may be lost: rejects with ConnectionLost while offline. */
   request<M extends keyof Methods>(method: M, params: Methods[M]['params']): Promise<Methods[M]['result']> {
     if (!this.connection || (this.state !== 'online' && this.state !== 'catching-up')) return Promise.reject(new ConnectionLost('not connected'));

@@ -133,6 +133,25 @@ test('after a sleep a dead connection is noticed within a second and one request
   expect(c.attempts).toBe(2);
 });
 
+test('when the network is said to be gone, silence means offline within a second, and an answer means nothing', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'Date', 'performance'] });
+  const c = connect();
+  await c.start();
+  await vi.advanceTimersByTimeAsync(10);
+  const states: string[] = [];
+  c.on('state', (s) => states.push(s));
+  c.doubt(); // the box answers: it is on the same wire
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(states).toEqual([]);
+  const socket = [...server.sockets][0]!;
+  server.sockets.delete(socket);
+  socket.send = () => {};
+  server.deaf = true;
+  c.doubt();
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(states[0]).toBe('offline');
+});
+
 test('followAll delivers every entry once and in order over broken connections', async () => {
   const c = connect(undefined, { followAll: true });
   const got: number[] = [];

@@ -169,6 +169,7 @@ export const session = new Session();
 
 // The page goes away, comes back, or the network does: the SDK wants to know.
 addEventListener('online', () => session.client?.wake());
+addEventListener('offline', () => session.client?.doubt());
 addEventListener('pageshow', () => session.client?.wake());
 addEventListener('pagehide', () => void session.client?.flush());
 document.addEventListener('visibilitychange', () => {
