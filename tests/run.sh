@@ -18,12 +18,17 @@ ALONE='^TestDiskFull$'
 failed=()
 began=$SECONDS
 
-# step NAME COMMAND…: run one step and say how long it took.
+# step NAME COMMAND…: run one step and say how long it took. A pipeline that hears
+# nothing takes a long step for a dead one, so each minute says that it goes on.
 step() {
-	local name=$1 start=$SECONDS
+	local name=$1 start=$SECONDS beat good=0
 	shift
 	printf '\n== %s\n' "$name"
-	if "$@"; then
+	while sleep 60 </dev/null >/dev/null 2>&1; do printf '   %s: %d s\n' "$name" $((SECONDS - start)); done &
+	beat=$!
+	"$@" || good=$?
+	{ kill "$beat" && wait "$beat"; } 2>/dev/null
+	if ((good == 0)); then
 		printf -- '-- %s: %d s (%d s so far)\n' "$name" $((SECONDS - start)) $((SECONDS - began))
 	else
 		printf -- '-- %s: FAILED after %d s\n' "$name" $((SECONDS - start))
@@ -208,7 +213,7 @@ crash() {
 }
 
 # What building and booting the card image needs.
-IMAGE_TOOLS=(mmdebstrap:mmdebstrap qemu-aarch64-static:qemu-user-static update-binfmts:binfmt-support zstd:zstd cpio:cpio
+IMAGE_TOOLS=(mmdebstrap:mmdebstrap arch-test:arch-test qemu-aarch64-static:qemu-user-static update-binfmts:binfmt-support zstd:zstd cpio:cpio
 	qemu-system-aarch64:qemu-system-arm mcopy:mtools fsck.fat:dosfstools sfdisk:fdisk debugfs:e2fsprogs systemd-nspawn:systemd-container)
 
 # card builds the card image; boot boots it (tests/image/boot).

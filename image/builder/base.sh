@@ -8,7 +8,7 @@
 #
 # It is made by mmdebstrap under emulation (minutes), so it is cached outside
 # the checkout, keyed by a hash of everything that goes into it. Needs root and
-# mmdebstrap, qemu-user-static, binfmt-support. Environment:
+# mmdebstrap, arch-test, qemu-user-static, binfmt-support. Environment:
 #
 #   PI5=1                 with the kernel of trixie-backports, which knows the Pi 5
 #   PIPIT_DEBIAN_MIRROR   a Debian mirror or a dated snapshot, instead of the default
@@ -134,8 +134,8 @@ after_packages() {
 
 build() {
 	local tar=$1 debs=$cache/debs-$SUITE-arm64 options=() m
-	for m in mmdebstrap update-binfmts zstd cpio; do
-		command -v "$m" >/dev/null || { echo "image/builder/base.sh: needs $m (Debian: mmdebstrap qemu-user-static binfmt-support zstd cpio)" >&2; return 1; }
+	for m in mmdebstrap arch-test update-binfmts zstd cpio; do
+		command -v "$m" >/dev/null || { echo "image/builder/base.sh: needs $m (Debian: mmdebstrap arch-test qemu-user-static binfmt-support zstd cpio)" >&2; return 1; }
 	done
 	[[ $(id -u) == 0 ]] || { echo "image/builder/base.sh: needs root" >&2; return 1; }
 	emulation
