@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"math/bits"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -122,6 +123,12 @@ const (
 	clockPause  = 10 * time.Minute
 	backupPause = time.Minute
 	backupOld   = 3 * 24 * time.Hour
+	// backupGrace is how long a new box may be without its first backup: a night, and
+	// the day on which somebody makes a key.
+	backupGrace = 24 * time.Hour
+	// clockLeap is by how much the clock may have been wrong and be set right without
+	// any of that being taken for time that passed.
+	clockLeap = time.Hour
 )
 
 // watchBox looks after what changes slowly: the last known time is written down,
@@ -130,7 +137,8 @@ func (a *App) watchBox(ctx context.Context) {
 	clock, backups := time.NewTicker(clockPause), time.NewTicker(backupPause)
 	defer clock.Stop()
 	defer backups.Stop()
-	a.lookAtBackups()
+	last := time.Now()
+	a.lookAtBackups(last, 0)
 	a.saveClock()
 	for {
 		select {
@@ -140,7 +148,10 @@ func (a *App) watchBox(ctx context.Context) {
 		case <-clock.C:
 			a.saveClock()
 		case <-backups.C:
-			a.lookAtBackups()
+			now := time.Now()
+			// What the clock went on by, but for the time that passed.
+			a.lookAtBackups(now, now.Round(0).Sub(last.Round(0))-now.Sub(last))
+			last = now
 		}
 	}
 }
@@ -152,20 +163,43 @@ func (a *App) saveClock() {
 }
 
 // lookAtBackups keeps the two conditions about them. A server that somebody runs
-// by hand, without a timer, is not told that it has no backups.
-func (a *App) lookAtBackups() {
-	dir := a.config().DataDir
-	r, err := backup.ReadReport(filepath.Join(dir, backup.DirName))
+// by hand, without a timer, is not told that it has no backups. leap is by how much the
+// clock was set since the last call.
+func (a *App) lookAtBackups(now time.Time, leap time.Duration) {
+	folder := filepath.Join(a.config().DataDir, backup.DirName)
+	r, err := backup.ReadReport(folder)
 	if err != nil {
 		a.board.Clear(health.BackupFailed)
-		a.board.Update(health.BackupMissing, sysd.Supervised(), "none was made yet")
+		a.board.Update(health.BackupMissing, sysd.Supervised() && a.waitsForBackup(folder, now, leap) > backupGrace, "none was made yet")
 		return
 	}
 	a.board.Update(health.BackupFailed, r.Error != "", r.Error)
-	old := time.Since(r.Good) > backupOld
+	old := now.Sub(r.Good) > backupOld
 	detail := "none was made yet"
 	if !r.Good.IsZero() {
 		detail = "the last is of " + r.Good.Local().Format("2006-01-02")
 	}
 	a.board.Update(health.BackupMissing, r.Error == "" && old, detail)
+}
+
+// waitsForBackup is how long the box has been without its first backup: since the
+// folder for them was made. A Pi starts somewhere in the past and learns the time
+// later; what its clock leaps by did not pass, so the folder's time leaps along.
+func (a *App) waitsForBackup(folder string, now time.Time, leap time.Duration) time.Duration {
+	err := os.MkdirAll(folder, 0o700)
+	if err == nil {
+		var info os.FileInfo
+		if info, err = os.Stat(folder); err == nil {
+			since := info.ModTime()
+			if leap.Abs() > clockLeap {
+				since = since.Add(leap)
+				err = os.Chtimes(folder, time.Time{}, since)
+			}
+			if err == nil {
+				return now.Sub(since)
+			}
+		}
+	}
+	a.log.Debug("not known how long there has been no backup", "error", err)
+	return 2 * backupGrace // then it is said at once
 }

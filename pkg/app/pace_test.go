@@ -1,8 +1,13 @@
 package app
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/pipit-im/pipit/pkg/backup"
+	"github.com/pipit-im/pipit/pkg/health"
+	"github.com/pipit-im/pipit/pkg/machine"
 )
 
 func TestPace(t *testing.T) {
@@ -36,5 +41,39 @@ func TestPace(t *testing.T) {
 		if up := (paceSlot{}).upper(paceBucket(d)); up < d && paceBucket(d) < paceBuckets-1 {
 			t.Errorf("%v is in a bucket up to %v", d, up)
 		}
+	}
+}
+
+// TestBackupMissing: a new box is not told on its first day that it has no backup, and
+// what its clock leaps by is no day.
+func TestBackupMissing(t *testing.T) {
+	b := newBox(t)
+	// The box has looked by itself once it has written down the time; then in a minute.
+	for machine.LastKnown(b.dir).IsZero() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(b.dir, "nobody")) // systemd runs it
+	at := time.Now()
+	look := func(later, leap time.Duration, want bool) {
+		t.Helper()
+		at = at.Add(later)
+		b.lookAtBackups(at.Round(0), leap)
+		if got := b.board.Holds(health.BackupMissing); got != want {
+			t.Errorf("%v later, with a leap of %v: backup-missing %v, want %v", later, leap, got, want)
+		}
+	}
+	look(0, 0, false)
+	look(20*time.Hour, 0, false)
+	look(400*24*time.Hour, 400*24*time.Hour, false) // a Pi learns the time
+	look(3*time.Hour, 0, false)
+	look(2*time.Hour, 0, true)
+	look(-400*24*time.Hour, -400*24*time.Hour, true)
+	if err := backup.WriteReport(filepath.Join(b.dir, backup.DirName), backup.Report{At: at, Good: at}); err != nil {
+		t.Fatal(err)
+	}
+	look(time.Hour, 0, false)
+	look(backupOld, 0, true)
+	if d := b.waitsForBackup(filepath.Join(b.file, backup.DirName), at, 0); d <= backupGrace {
+		t.Errorf("where no folder can be made it is not said at once, but as after %v", d)
 	}
 }
