@@ -85,7 +85,7 @@ deb: ## Debian packages for arm64, armhf and amd64 into .build/deb/
 
 .PHONY: man
 man: ## man pages and bash completion of pipit into .build/man/
-	@mkdir -p $(BUILD)/man && $(GO) run -ldflags "$(LDFLAGS)" ./cmd/pipit man $(BUILD)/man && $(GO) run ./cmd/pipit completion bash >$(BUILD)/man/pipit.bash-completion
+	@mkdir -p $(BUILD)/man && SOURCE_DATE_EPOCH=$(BUILT) $(GO) run -ldflags "$(LDFLAGS)" ./cmd/pipit man $(BUILD)/man && $(GO) run ./cmd/pipit completion bash >$(BUILD)/man/pipit.bash-completion
 
 .PHONY: bundle
 bundle: release-build ## signed update bundles of all boards: make bundle KEY=oakhill.key

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,8 +22,13 @@ func (t *tool) manCmd() *cobra.Command {
 			}
 			root := cmd.Root()
 			root.DisableAutoGenTag = true
-			// No date: the same source makes the same pages.
-			at := time.Unix(0, 0).UTC()
+			// The date of the source (reproducible-builds.org), not of this day: the same
+			// source makes the same pages.
+			seconds, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64)
+			if err != nil {
+				return usageError{errors.New("SOURCE_DATE_EPOCH must say of when the pages are, in seconds since 1970: the time of the last commit")}
+			}
+			at := time.Unix(seconds, 0).UTC()
 			if err := doc.GenManTree(root, &doc.GenManHeader{Title: "PIPIT", Section: "8", Date: &at, Source: "Pipit " + app.Version, Manual: "Pipit"}, args[0]); err != nil {
 				return err
 			}
