@@ -29,6 +29,8 @@ const (
 	privateKey     = "etc/pipit/tls/key.pem"
 	serverConfig   = "etc/pipit/pipit.yaml"
 	connections    = "etc/NetworkManager/system-connections"
+	managerState   = "var/lib/NetworkManager/NetworkManager.state"
+	wifiModule     = "etc/modprobe.d/pipit-wifi.conf"
 )
 
 // Apply writes what the operating system and the server read at their start, each file
@@ -131,10 +133,35 @@ func (h Host) network(s Setup) error {
 		if s.WiFi.Password != "" {
 			text += "\n[wifi-security]\nkey-mgmt=wpa-psk\npsk=" + keyfileString(s.WiFi.Password) + "\n"
 		}
+		if err := errors.Join(h.wireless(), h.country(s.WiFi.Country)); err != nil {
+			return err
+		}
 		return h.write(filepath.Join(connections, "pipit-wifi.nmconnection"), text+static, 0o600)
 	}
 	return h.write(filepath.Join(connections, "pipit-cable.nmconnection"),
 		"[connection]\nid=pipit-cable\ntype=ethernet\nautoconnect=true\nautoconnect-priority=10\n"+static, 0o600)
+}
+
+// wireless switches Wi-Fi on where the system came with it switched off, as Raspberry
+// Pi OS does until somebody says in which country it is.
+func (h Host) wireless() error {
+	text, err := os.ReadFile(h.path(managerState))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // on
+	}
+	if err != nil {
+		return err
+	}
+	return h.write(managerState, strings.ReplaceAll(string(text), "WirelessEnabled=false", "WirelessEnabled=true"), 0o644)
+}
+
+// country says which channels are allowed. The kernel reads it when it loads its Wi-Fi,
+// which at the first start may have been before: then it holds from the next one on.
+func (h Host) country(code string) error {
+	if code == "" {
+		return nil
+	}
+	return h.write(wifiModule, "# network.wifi_country of "+FileName+"\noptions cfg80211 ieee80211_regdom="+code+"\n", 0o644)
 }
 
 // ipv renders the sections for IPv4 and IPv6.

@@ -89,6 +89,12 @@ var rows = []row{
 			j.bad(v, "A Wi-Fi password has 8 to 63 characters of the English keyboard; this one has %d.", "Wi-Fi 密码为 8 到 63 个英文键盘字符,这个有 %d 个。", utf8.RuneCountInString(v.Text[0]))
 		}
 	}},
+	{key: "network.wifi_country", set: func(j *judgement, v config.Value) {
+		j.s.WiFi.Country = strings.ToUpper(v.Text[0])
+		if !country.MatchString(j.s.WiFi.Country) {
+			j.bad(v, "%q is no country: two letters, as CN, DE or US.", "“%s”不是国家代码:要写两个字母,例如 CN。", v.Text[0])
+		}
+	}},
 	{key: "ssh.keys", list: true, set: func(j *judgement, v config.Value) {
 		for i, text := range v.Text {
 			text = strings.TrimSpace(text)
@@ -122,6 +128,7 @@ var (
 	hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	tenantID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 	userName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	country  = regexp.MustCompile(`^[A-Z]{2}$`) // ISO 3166-1 alpha-2
 	hexKey   = regexp.MustCompile(`^[0-9A-Fa-f]{64}$`)
 )
 
@@ -150,6 +157,7 @@ func judge(found map[string]config.Value, faults []Problem, folder string) (Setu
 	}
 	need("network.gateway", "network.address")
 	need("network.wifi_password", "network.wifi_name")
+	need("network.wifi_country", "network.wifi_name")
 	need("tls.certificate", "tls.key")
 	need("tls.key", "tls.certificate")
 	need("organisation.kind", "organisation.name")

@@ -73,6 +73,7 @@ type Setup struct {
 // WiFi is a network to join.
 type WiFi struct {
 	Name, Password string // without a password: an open network
+	Country        string // two capitals; "" = the channels that are allowed everywhere
 }
 
 // Empty says whether the file said nothing: as it is delivered, all of it is comment.

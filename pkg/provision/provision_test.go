@@ -180,6 +180,8 @@ func TestProblems(t *testing.T) {
 		{"network:\n  gateway: 192.168.1.1", []string{"line 2", "needs network.address"}, "还要写"},
 		{"network:\n  wifi_name: x\n  wifi_password: short", []string{"line 3", "8 to 63"}, "8 到 63"},
 		{"network:\n  wifi_password: longenough", []string{"line 2", "needs network.wifi_name"}, "还要写"},
+		{"network:\n  wifi_name: x\n  wifi_country: Germany", []string{"line 3", "two letters"}, "国家代码"},
+		{"network:\n  wifi_country: de", []string{"line 2", "needs network.wifi_name"}, "还要写"},
 		{"ssh:\n  keys: [hello]", []string{"line 2", "no SSH public key"}, "公钥"},
 		{"ssh:\n  keys:\n    - '-----BEGIN OPENSSH PRIVATE KEY-----'", []string{"line 2", "private key", ".pub"}, "私钥"},
 		{"tls:\n  certificate: cert.pem\n  key: key.pem", []string{"line 2", "no file cert.pem"}, "没有 cert.pem"},
@@ -224,6 +226,7 @@ func TestApply(t *testing.T) {
 	put(t, dir, "key.pem", key)
 	put(t, root, "etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\told\n")
 	put(t, root, serverConfig, "data_dir: /var/lib/pipit")
+	put(t, root, managerState, "[main]\nWirelessEnabled=false\n") // as Raspberry Pi OS
 	h := Host{Root: root, Group: -1}
 	for range 2 {
 		s, problems, err := Read(dir)
@@ -238,6 +241,8 @@ func TestApply(t *testing.T) {
 		"etc/hostname":    "pipit\n",
 		"etc/hosts":       "127.0.0.1\tlocalhost\n127.0.1.1\tpipit\n",
 		"etc/timezone":    "Asia/Shanghai\n",
+		managerState:      "[main]\nWirelessEnabled=true\n",
+		wifiModule:        "# network.wifi_country of pipit.yaml\noptions cfg80211 ieee80211_regdom=CN\n",
 		"etc/locale.conf": "LANG=C.UTF-8\nLANGUAGE=zh_CN:zh:en\n",
 		certificate:       cert,
 		privateKey:        key,
