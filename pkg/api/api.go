@@ -118,6 +118,7 @@ func (a *API) publicAPI(mux *http.ServeMux) huma.API {
 	a.registerInvitations(api)
 	a.registerTokens(api)
 	a.registerOIDC(api)
+	a.registerWays(api)
 	a.registerAudit(api)
 	a.registerSetup(api)
 	a.registerRules(api)

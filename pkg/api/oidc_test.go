@@ -5,7 +5,10 @@ import (
 	"strings"
 
 	"github.com/pipit-im/pipit/pkg/api/apiclient"
+	"github.com/pipit-im/pipit/pkg/auth/oidcrp"
+	"github.com/pipit-im/pipit/pkg/directory"
 	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/store"
 )
 
 // everyOIDCOperation calls what is there for programs and providers of sign-in, as
@@ -55,10 +58,71 @@ func (r *rig) everyOIDCOperation(owner string, bob im.UserID) {
 		r.want(r.do("DELETE", base+"/providers/school", token, ""), 204, "", "")
 		r.want(r.do("DELETE", base+"/providers/school", token, ""), 404, "not_found", "")
 	}
+	r.everyWay(member)
 	r.want(r.do("GET", "/v1/oidc/clients", member, ""), 403, "forbidden", "")
 	r.want(r.do("POST", "/v1/oidc/clients", member, `{"name":"x","kind":"device"}`), 403, "forbidden", "")
 	r.want(r.do("DELETE", "/v1/oidc/clients/x", member, ""), 403, "forbidden", "")
 	r.want(r.do("GET", "/v1/oidc/providers", member, ""), 403, "forbidden", "")
 	r.want(r.do("PUT", "/v1/oidc/providers/x", member, `{"name":"x","issuer":"https://x.example","client_id":"x"}`), 403, "forbidden", "")
 	r.want(r.do("DELETE", "/v1/oidc/providers/x", member, ""), 403, "forbidden", "")
+}
+
+// everyWay asks what a sign-in page offers, and for the links of somebody who has
+// none; pkg/auth/oidcrp and tests/e2e make some.
+func (r *rig) everyWay(member string) {
+	t := r.t
+	_, err := r.api.Providers.Put(context.Background(), "oakhill", oidcrp.Provider{ID: "school", Name: "School login", Issuer: "https://login.example", ClientID: "pipit", ClientSecret: "s3cret-of-ours"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ways apiclient.SignInWays
+	a := r.do("GET", "/v1/sign-in?tenant=oakhill", "", "", "Cookie", "pipit-via=school")
+	r.want(a, 200, "", "")
+	a.decode(t, &ways)
+	if len(ways.Providers) != 1 || ways.Providers[0] != (apiclient.SignInProvider{ID: "school", Name: "School login", Path: "/t/oakhill/provider/school", Last: true}) || ways.Tenant.ID != "oakhill" {
+		t.Errorf("ways %s", a.body)
+	}
+	if strings.Contains(string(a.body), "s3cret") || strings.Contains(string(a.body), "login.example") {
+		t.Errorf("anybody learns %s", a.body)
+	}
+	r.want(r.do("GET", "/v1/sign-in?tenant=none", "", ""), 404, "not_found", "tenant")
+	a = r.do("GET", "/v1/me/providers", member, "")
+	r.want(a, 200, "", "")
+	if !strings.Contains(string(a.body), `"linked":false`) {
+		t.Errorf("links %s", a.body)
+	}
+	r.want(r.do("DELETE", "/v1/me/providers/school", member, ""), 404, "not_found", "")
+	// A link, as a sign-in through the provider leaves one.
+	value := `{"user":"` + string(r.actor(member).User) + `","by":"rule","created":1}`
+	err = r.store.UpdateRecords(context.Background(), "oakhill", func(tx store.RecordTx) error {
+		tx.Put(store.RecordLink, "school/x", []byte(value))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a = r.do("GET", "/v1/me/providers", member, ""); !strings.Contains(string(a.body), `"linked":true,"by":"rule"`) {
+		t.Errorf("links %s", a.body)
+	}
+	r.want(r.do("DELETE", "/v1/me/providers/school", member, ""), 204, "", "")
+	// It is the only way in of somebody without a password: it stays.
+	u, err := r.dir.AddUser(context.Background(), "oakhill", directory.NewUser{Username: "noor", Name: "Noor", Role: im.RoleMember})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kim, _, err := r.auth.Issue(context.Background(), "oakhill", u.ID, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.store.UpdateRecords(context.Background(), "oakhill", func(tx store.RecordTx) error {
+		tx.Put(store.RecordLink, "school/y", []byte(`{"user":"`+string(u.ID)+`","by":"new","created":1}`))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.want(r.do("DELETE", "/v1/me/providers/school", kim, ""), 409, "conflict", "")
+	if err := r.api.Providers.Remove(context.Background(), "oakhill", "school"); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -183,7 +183,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Auth: a.auth, OpenID: a.op, Providers: a.rp, Directory: a.dir, Chat: a.chat, Roster: a.roster, Audit: a.audit, Store: a.store, Limits: a.limits,
 		Ready: a.ready, Status: a.status, Connected: a.hub.SessionsOf, Log: o.Log, Version: Version,
 	})
-	a.web = web.New(a.api.Public())
+	a.web = web.New(a.api.Public(), a.tlsPort)
 	a.measure()
 
 	// Doors open last.

@@ -15,7 +15,7 @@ const maxFirstLoad = 150_000
 // TestFirstLoad holds the weight of the build that is embedded, if there is one:
 // what the page names, and what those scripts import at once.
 func TestFirstLoad(t *testing.T) {
-	h := New(nil)
+	h := New(nil, nil)
 	if !h.Built() {
 		return // nothing is embedded; tests/run.sh builds first and says if it could not
 	}

@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -38,9 +39,13 @@ const placeholder = "placeholder.txt"
 
 // policy lets a page load nothing but what this server serves, run no inline
 // script, be framed by nobody, and send forms nowhere else. connect-src 'self'
-// covers the WebSocket of the same host (CSP Level 3).
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +
-	"connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+// covers the WebSocket of the same host (CSP Level 3). A page over plain HTTP may
+// also ask secure, this host over TLS ("" if there is none): whether the device
+// trusts it, see localca.Trusted. With the default ports 'self' says that too.
+func policy(secure string) string {
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; " +
+		"connect-src 'self'" + secure + "; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+}
 
 // file is one file of the build in the encodings it has.
 type file struct {
@@ -52,18 +57,22 @@ type file struct {
 
 // Handler serves the web client.
 type Handler struct {
-	files map[string]file // by path, "/" being the page
-	next  http.Handler
+	files   map[string]file // by path, "/" being the page
+	next    http.Handler
+	tlsPort func() int
 }
 
 // New returns a handler that serves the files of the build and passes every
-// other request to next, which must not be nil.
-func New(next http.Handler) *Handler {
+// other request to next, which must not be nil. tlsPort returns the TCP port that
+// speaks TLS, 0 if there is none; nil means the latter.
+func New(next http.Handler, tlsPort func() int) *Handler {
 	sub, err := fs.Sub(dist, "dist")
 	if err != nil {
 		panic(err) // the name above is a constant
 	}
-	return newHandler(sub, next)
+	h := newHandler(sub, next)
+	h.tlsPort = tlsPort
+	return h
 }
 
 func newHandler(build fs.FS, next http.Handler) *Handler {
@@ -128,7 +137,11 @@ func contentType(ext string) string {
 
 // ServeHTTP answers for the files of the build.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	f, ok := h.files[r.URL.Path]
+	at := r.URL.Path
+	if isTenantsPage(at) {
+		at = "/"
+	}
+	f, ok := h.files[at]
 	if !ok {
 		h.next.ServeHTTP(w, r)
 		return
@@ -140,6 +153,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	head := w.Header()
 	Protect(head)
+	if secure := h.secure(r); secure != "" && at == "/" {
+		head.Set("Content-Security-Policy", policy(secure))
+	}
 	head.Set("Content-Type", f.contentType)
 	head.Set("Vary", "Accept-Encoding")
 	if f.forever {
@@ -165,9 +181,37 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
+// isTenantsPage tells whether a path is the page of one tenant, /t/NAME/, or the
+// one where somebody uses an invitation of it, /t/NAME/join#CODE. It is the same
+// page, which looks at its address.
+func isTenantsPage(path string) bool {
+	rest, ok := strings.CutPrefix(path, "/t/")
+	if !ok {
+		return false
+	}
+	name, rest, ok := strings.Cut(rest, "/")
+	return ok && name != "" && (rest == "" || rest == "join")
+}
+
+// secure is the source of this host over TLS, with a space before it; "" where the
+// page came over TLS, there is none, or 'self' says it already.
+func (h *Handler) secure(r *http.Request) string {
+	if h.tlsPort == nil || r.TLS != nil {
+		return ""
+	}
+	port := h.tlsPort()
+	host := (&url.URL{Host: r.Host}).Hostname()
+	if port == 0 || host == "" || strings.ContainsFunc(host, func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-')
+	}) {
+		return "" // no CSP source names an IPv6 address (CSP Level 3, host-source)
+	}
+	return " https://" + host + ":" + strconv.Itoa(port)
+}
+
 // Protect sets the headers that keep a page of this server to itself.
 func Protect(head http.Header) {
-	head.Set("Content-Security-Policy", policy)
+	head.Set("Content-Security-Policy", policy(""))
 	head.Set("X-Content-Type-Options", "nosniff")
 	head.Set("Referrer-Policy", "no-referrer")
 	head.Set("Cross-Origin-Opener-Policy", "same-origin")

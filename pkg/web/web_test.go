@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/fstest"
 )
@@ -71,6 +72,50 @@ func TestServe(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The page of a tenant, and the one of its invitations, are the same page; the rest
+// below /t/ is not ours.
+func TestTenantsPage(t *testing.T) {
+	for path, status := range map[string]int{"/t/oakhill/": 200, "/t/oakhill/join": 200, "/t/oakhill": 418, "/t//join": 418, "/t/oakhill/join/x": 418, "/t/oakhill/v1/me": 418, "/t/oakhill/signin": 418} {
+		if r := serve(t, "GET", path); r.StatusCode != status {
+			t.Errorf("%s: %d, want %d", path, r.StatusCode, status)
+		}
+	}
+}
+
+// A page over plain HTTP may ask this host over TLS whether the device trusts it,
+// and nobody else; a Host header can't put more into the policy.
+func TestSecurePolicy(t *testing.T) {
+	port := 8443
+	h := newHandler(build, http.NotFoundHandler())
+	h.tlsPort = func() int { return port }
+	ask := func(target, host string) string {
+		r := httptest.NewRequest("GET", target, nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		for part := range strings.SplitSeq(w.Header().Get("Content-Security-Policy"), "; ") {
+			if v, ok := strings.CutPrefix(part, "connect-src "); ok {
+				return v
+			}
+		}
+		return ""
+	}
+	for _, c := range []struct{ target, host, want string }{
+		{"http://oakhill.local/", "oakhill.local", "'self' https://oakhill.local:8443"},
+		{"http://oakhill.local/", "192.168.1.5:8080", "'self' https://192.168.1.5:8443"},
+		{"https://oakhill.local/", "oakhill.local", "'self'"},
+		{"http://oakhill.local/", "[fe80::1]:80", "'self'"},
+		{"http://oakhill.local/", "x; script-src *", "'self'"},
+	} {
+		if got := ask(c.target, c.host); got != c.want {
+			t.Errorf("%s of %q: %s, want %s", c.target, c.host, got, c.want)
+		}
+	}
+	if port = 0; ask("http://oakhill.local/", "oakhill.local") != "'self'" {
+		t.Error("without TLS there is somebody to ask")
 	}
 }
 

@@ -28,7 +28,8 @@ export const desktop: BrowserContextOptions = { viewport: { width: 1280, height:
 
 const wrongs = new Map<Page, string[]>();
 
-export async function open(server: Server, options: BrowserContextOptions = desktop, context?: BrowserContext): Promise<Page> {
+/** Opens a page of a server, at another address of it if `at` says one; `also` are ports that it may ask too. */
+export async function open(server: Server, options: BrowserContextOptions = desktop, context?: BrowserContext, at = server.url, also: number[] = []): Promise<Page> {
   const ctx = context ?? (await (await launch()).newContext({ locale: 'en-GB', timezoneId: 'Europe/Berlin', ...options }));
   ctx.setDefaultTimeout(20_000);
   const page = await ctx.newPage();
@@ -37,7 +38,7 @@ export async function open(server: Server, options: BrowserContextOptions = desk
   page.on('pageerror', (e) => wrong.push(`error: ${e.stack ?? e}`));
   page.on('request', (r) => {
     const u = new URL(r.url());
-    if (/^(https?|wss?):$/.test(u.protocol) && u.port !== String(server.port)) wrong.push(`another host: ${r.url()}`);
+    if (/^(https?|wss?):$/.test(u.protocol) && ![server.port, ...also].map(String).includes(u.port)) wrong.push(`another host: ${r.url()}`);
   });
   page.on('console', (m) => {
     if (m.type() !== 'error') return;
@@ -48,7 +49,7 @@ export async function open(server: Server, options: BrowserContextOptions = desk
   await page.addInitScript(() => {
     document.addEventListener('securitypolicyviolation', (e) => console.error(`Content Security Policy: ${e.violatedDirective} ${e.blockedURI} ${e.sample}`));
   });
-  await page.goto(server.url);
+  await page.goto(at);
   return page;
 }
 

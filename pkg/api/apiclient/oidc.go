@@ -123,3 +123,33 @@ func (c *Client) PutOIDCProvider(ctx context.Context, tenant, id string, in PutO
 func (c *Client) RemoveOIDCProvider(ctx context.Context, tenant, id string) error {
 	return c.Do(ctx, http.MethodDelete, oidcPath(tenant, "providers", id), nil, nil)
 }
+
+// SignInWays is what a sign-in page offers besides the password.
+type SignInWays struct {
+	Tenant    Tenant           `json:"tenant"`
+	Providers []SignInProvider `json:"providers" nullable:"false"`
+}
+
+// SignInProvider is a provider as a sign-in page shows it.
+type SignInProvider struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Path string `json:"path" doc:"Where the browser goes to sign in through it; /logout behind it signs out there."`
+	Down bool   `json:"down,omitempty" doc:"It did not answer lately."`
+	Last bool   `json:"last,omitempty" doc:"This browser signed in through it last."`
+}
+
+// LinkedProviders are the providers of the organisation, for one person.
+type LinkedProviders struct {
+	Providers []LinkedProvider `json:"providers" nullable:"false"`
+}
+
+// LinkedProvider says whether one's own account is linked with a provider.
+type LinkedProvider struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Path    string `json:"path" doc:"A POST of a page of this server links; with Accept: application/json the answer has location, where the browser goes then."`
+	Linked  bool   `json:"linked"`
+	By      string `json:"by,omitempty" enum:"self,rule,new" doc:"Who linked it: the person, an administrator's rule, or the rule that made the account."`
+	Created int64  `json:"created,omitempty" doc:"UTC milliseconds."`
+}

@@ -93,6 +93,10 @@ type Options struct {
 	// Externals lists a tenant's external providers for the sign-in page. The link of
 	// each is /t/TENANT/provider/ID. Nil: none.
 	Externals func(ctx context.Context, t im.TenantID) []External
+	// Via returns the id of the external provider through which a browser signed in
+	// last, "" if through none; who signed out is shown the way to sign out there too,
+	// at /t/TENANT/provider/ID/logout. Nil: none.
+	Via func(r *http.Request) string
 	// Tenant returns the tenant that a host name selects, for /signin without one.
 	// Nil: the only one.
 	Tenant func(host string) (im.TenantID, bool)
@@ -111,6 +115,7 @@ type Provider struct {
 	box       store.Box
 	profile   func(context.Context, im.TenantID, im.UserID) (Profile, error)
 	externals func(context.Context, im.TenantID) []External
+	via       func(*http.Request) string
 	tenant    func(host string) (im.TenantID, bool)
 	trusted   func() error
 	log       *slog.Logger
@@ -128,13 +133,16 @@ type Provider struct {
 func New(o Options) (*Provider, error) {
 	p := &Provider{
 		auth: o.Auth, grants: o.Grants, users: o.Users, records: o.Records, box: o.Box,
-		profile: o.Profile, externals: o.Externals, tenant: o.Tenant, trusted: o.TrustedClock, log: o.Log,
+		profile: o.Profile, externals: o.Externals, via: o.Via, tenant: o.Tenant, trusted: o.TrustedClock, log: o.Log,
 	}
 	if p.profile == nil {
 		p.profile = func(context.Context, im.TenantID, im.UserID) (Profile, error) { return Profile{}, nil }
 	}
 	if p.externals == nil {
 		p.externals = func(context.Context, im.TenantID) []External { return nil }
+	}
+	if p.via == nil {
+		p.via = func(*http.Request) string { return "" }
 	}
 	if p.tenant == nil {
 		p.tenant = func(string) (im.TenantID, bool) { return "", false }

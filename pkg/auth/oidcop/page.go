@@ -99,7 +99,11 @@ func (p *Provider) show(w http.ResponseWriter, r *http.Request, status int, name
 	_, _ = w.Write(b.Bytes()) // a peer that went away is nobody's fault
 }
 
-type messageView struct{ Text, More, Link, LinkText string }
+type messageView struct {
+	Text, More, Link, LinkText string
+	// There is where one signs out at At, the provider that one came through.
+	There, At string
+}
 
 func (p *Provider) showError(w http.ResponseWriter, r *http.Request, status int, key string) {
 	p.show(w, r, status, "message.html", textErrorTitle, messageView{Text: key})
@@ -109,6 +113,11 @@ func (p *Provider) showDone(w http.ResponseWriter, r *http.Request, key, more st
 	view := messageView{Text: key, More: more}
 	if key == textSignedOut {
 		view.Link, view.LinkText = p.path(r, pathSignIn), textSignInAgain
+		for _, e := range p.externals(r.Context(), tenantOf(r.Context())) {
+			if e.ID == p.via(r) {
+				view.There, view.At = p.path(r, "/provider/"+url.PathEscape(e.ID)+"/logout"), e.Name
+			}
+		}
 	}
 	p.show(w, r, http.StatusOK, "message.html", key, view)
 }

@@ -101,6 +101,7 @@ var catalogue = map[string][2]string{
 	"scope_email": {"see your e-mail address", "查看您的电子邮箱"}, "scope_offline_access": {"stay signed in when you are not there", "在您离开后保持登录"},
 	"scope_chat": {"read and write your messages", "读取和发送您的消息"}, "scope_admin": {"do everything that you may do here, administration too", "以您的身份执行一切操作，包括管理"},
 
+	"via": {"You came in through", "您是通过以下账号登录的："}, "via_more": {"You are still signed in there: whoever uses this browser next can come in as you.", "那边仍处于登录状态：下一个使用此浏览器的人可能以您的身份登录。"}, "via_out": {"Sign out there too", "同时退出那边的登录"},
 	"device_more": {"Type the code that the device shows.", "请输入设备上显示的代码。"}, "device_code": {"Code on the device", "设备上的代码"},
 	"signout_more": {"Do you want to sign out on this device?", "要在这台设备上退出登录吗？"}, "stay": {"Stay signed in", "保持登录"}, "home": {"To the messages", "返回消息"},
 }

@@ -104,13 +104,13 @@ func (p *RP) admit(w http.ResponseWriter, r *http.Request, t im.TenantID, v *Pro
 		return
 	}
 	p.Log.Info("signed in through a provider", "tenant", string(t), "user", string(user), "provider", v.ID)
-	http.SetCookie(w, &http.Cookie{Name: viaCookie, Value: v.ID, Path: "/t/" + string(t), HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	http.SetCookie(w, &http.Cookie{Name: ViaCookie, Value: v.ID, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil})
 	p.Pages.Enter(w, r, token, f.Next)
 }
 
-// viaCookie remembers, for the sign-out page, through which provider this browser
-// signed in. Nothing is decided by it.
-const viaCookie = "pipit-via"
+// ViaCookie remembers, for the pages after a sign-out, through which provider this
+// browser signed in (Via). Nothing is decided by it.
+const ViaCookie = "pipit-via"
 
 // userOf is the one way from a person outside to a user here.
 func (p *RP) userOf(ctx context.Context, t im.TenantID, v *Provider, who person) (im.UserID, error) {

@@ -104,7 +104,8 @@ func (p *RP) begin(w http.ResponseWriter, r *http.Request) {
 
 // beginLink does so to link the account there with the one that is signed in here.
 // It takes a form of an own page: else a page could link its own account to
-// somebody, and sign in as that person ever after.
+// somebody, and sign in as that person ever after. A script that asks for JSON gets
+// the address to go to: the policy of its page lets no form leave this server.
 func (p *RP) beginLink(w http.ResponseWriter, r *http.Request) {
 	t, v, ok := p.enter(w, r)
 	if !ok {
@@ -138,6 +139,12 @@ func (p *RP) start(w http.ResponseWriter, r *http.Request, t im.TenantID, v Prov
 	}
 	to := p.oauth(r, t, &v, k).AuthCodeURL(f.State, oidc.Nonce(f.Nonce), oauth2.S256ChallengeOption(f.Verifier))
 	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodPost && r.Header.Get("Accept") == "application/json" {
+		w.Header().Set("Content-Type", "application/json")
+		// A peer that went away is nobody's fault.
+		_ = json.NewEncoder(w).Encode(map[string]string{"location": to})
+		return
+	}
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
@@ -168,8 +175,11 @@ func redirectURL(r *http.Request, t im.TenantID, id string) string {
 }
 
 // CallbackPath is the path of that address.
-func CallbackPath(t im.TenantID, id string) string {
-	return "/t/" + string(t) + "/provider/" + id + "/callback"
+func CallbackPath(t im.TenantID, id string) string { return SignInPath(t, id) + "/callback" }
+
+// SignInPath is where a browser goes to sign in through a provider; a POST links.
+func SignInPath(t im.TenantID, id string) string {
+	return "/t/" + string(t) + "/provider/" + id
 }
 
 // callback takes the answer of a provider.
@@ -351,6 +361,7 @@ func (p *RP) logout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	back := strings.TrimSuffix(redirectURL(r, t, v.ID), "/provider/"+v.ID+"/callback") + "/signin"
+	http.SetCookie(w, &http.Cookie{Name: ViaCookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil, MaxAge: -1})
 	k, err := p.ask(r.Context(), t, &v)
 	if err != nil || k.meta.EndSession == "" {
 		http.Redirect(w, r, back, http.StatusSeeOther)

@@ -450,18 +450,28 @@ func TestLinking(t *testing.T) {
 	w, l := newWorld(t), newLiar(t)
 	w.put(l.provider(func(v *oidcrp.Provider) { v.Create = false }))
 	w.in = "u_ann"
-	link := func(b *http.Client, origin string) int {
+	var asked struct{ Location string }
+	link := func(b *http.Client, origin string, header ...string) int {
 		t.Helper()
 		req, err := http.NewRequest("POST", w.srv.URL+"/t/oakhill/provider/school", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.Header.Set("Origin", origin)
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
 		res, err := b.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
-		res.Body.Close()
+		defer res.Body.Close()
+		asked.Location = ""
+		if res.Header.Get("Content-Type") == "application/json" {
+			if err := json.NewDecoder(res.Body).Decode(&asked); err != nil {
+				t.Error(err)
+			}
+		}
 		return res.StatusCode
 	}
 	b := w.browser()
@@ -473,10 +483,40 @@ func TestLinking(t *testing.T) {
 	if w.signIn(w.browser()); w.entered != "u_ann" {
 		t.Errorf("after linking: %q %q", w.entered, w.problem)
 	}
-	// Somebody else can't take it over.
+	// The person sees the link, and others see none.
+	for u, n := range map[im.UserID]int{"u_ann": 1, "u_bob": 0} {
+		if links, err := w.rp.Links(t.Context(), "oakhill", u); err != nil || len(links) != n || n == 1 && (links[0].Provider != "school" || links[0].By != "self") {
+			t.Errorf("links of %s: %+v, %v", u, links, err)
+		}
+	}
+	// Somebody else can't take it over, nor take it away.
+	if err := w.rp.Unlink(t.Context(), "oakhill", "u_bob", "school"); !im.Is(err, im.NotFound) {
+		t.Errorf("bob unlinks what is ann's: %v", err)
+	}
 	w.in, w.problem = "u_bob", ""
 	if link(b, w.srv.URL); w.problem != oidcrp.Taken {
 		t.Errorf("a second person links the same account: %q", w.problem)
+	}
+	// Unlinked, it leads in no more; linked by a script, it does again.
+	if err := w.rp.Unlink(t.Context(), "oakhill", "u_ann", "school"); err != nil {
+		t.Error(err)
+	}
+	w.in = ""
+	if w.signIn(w.browser()); w.entered != "" {
+		t.Errorf("after unlinking: %q", w.entered)
+	}
+	w.in = "u_ann"
+	if s := link(b, w.srv.URL, "Accept", "application/json"); s != http.StatusOK {
+		t.Errorf("a script is answered %d", s)
+	}
+	if res, err := b.Get(asked.Location); err != nil {
+		t.Error(err)
+	} else {
+		res.Body.Close()
+	}
+	w.in = ""
+	if w.signIn(w.browser()); w.entered != "u_ann" {
+		t.Errorf("after linking by a script: %q %q", w.entered, w.problem)
 	}
 	// With another issuer under the same id, links are gone.
 	l2 := newLiar(t)

@@ -54,6 +54,11 @@ export class IndexedDBStore implements Store {
     });
   }
 
+  /** Lets go of the database; what is stored stays. */
+  close(): void {
+    this.db.close();
+  }
+
   destroy(): Promise<void> {
     this.db.close();
     return new Promise((resolve, reject) => {

@@ -9,6 +9,8 @@ export interface SignedIn {
   expires: number;
   user: User;
   tenant: Tenant;
+  /** Of a second step that was set up with this sign-in; they are shown this once. */
+  recovery_codes?: string[];
 }
 
 /**

@@ -9,6 +9,23 @@ export interface SignedInDevice {
   current?: boolean;
 }
 
+/** How one's own account is secured. */
+export interface Secured {
+  password: boolean;
+  totp: boolean;
+  recovery_codes: number;
+  passkeys: Array<{ id: string; name: string; host: string; created: number; used?: number }>;
+}
+
+/** A provider of the organisation, and whether one's own account is linked with it. */
+export interface Linked {
+  id: string;
+  name: string;
+  path: string;
+  linked: boolean;
+  created?: number;
+}
+
 export interface Person {
   id: string;
   username: string;

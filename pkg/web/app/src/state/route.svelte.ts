@@ -26,14 +26,29 @@ export const route = {
   },
 };
 
+// How many steps of this page lie behind this one; the browser keeps it with each step.
+const depth = () => Number((history.state as { depth?: number } | null)?.depth ?? 0);
+
+// A link makes its step by itself, without our mark: one more than the step before it.
+let last = depth();
+addEventListener('hashchange', () => {
+  if ((history.state as { depth?: number } | null)?.depth === undefined) history.replaceState({ depth: last + 1 }, '');
+  last = depth();
+});
+
 /** Goes somewhere. `replace` leaves no step for the back button. */
 export function go(to: string, replace = false): void {
   const hash = `#/${to}`;
   if (location.hash === hash) return;
-  if (replace) {
-    history.replaceState(history.state, '', hash);
-    current = read();
-  } else location.hash = hash;
+  if (replace) history.replaceState(history.state, '', hash);
+  else history.pushState({ depth: (last = depth() + 1) }, '', hash);
+  current = read();
+}
+
+/** One step back, as the browser's own button and a swipe do; to `to` if one came straight here. */
+export function back(to: string): void {
+  if (depth() > 0) history.back();
+  else go(to, true);
 }
 
 export const goConversation = (id: string, seq?: number) => go(`c/${encodeURIComponent(id)}${seq ? `/${seq}` : ''}`);

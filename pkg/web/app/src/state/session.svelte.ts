@@ -2,7 +2,7 @@
  * The signed-in user's session: one SDK client, and what the components read of
  * it. The SDK is plain; this file turns its events into reactive state.
  */
-import { Client, IndexedDBStore, MemoryStore, PipitError, signIn, signOut, type Head, type OutboxItem, type Pause, type State, type Store } from '@pipit/sdk';
+import { Client, IndexedDBStore, MemoryStore, PipitError, rest, signIn, signOut, type Head, type SignedIn, type OutboxItem, type Pause, type State, type Store } from '@pipit/sdk';
 import { SvelteMap } from 'svelte/reactivity';
 import { dropCredentials, loadCredentials, onCredentials, saveCredentials, type Credentials } from './credentials';
 import { dropDrafts, openDrafts } from './drafts.svelte';
@@ -16,7 +16,11 @@ class Session {
   retryAt = $state(0);
   code = $state(0);
   /** What the last sign-in page should say. */
-  why = $state<'' | 'again' | 'suspended'>('');
+  why = $state<'' | 'again' | 'moved'>('');
+  /** Recovery codes that a sign-in made: they are shown once, before anything else. */
+  codes = $state.raw<readonly string[]>([]);
+  /** True once somebody signed out on this page. */
+  left = $state(false);
   /** True once what is stored here has been read. */
   loaded = $state(false);
   outbox = $state.raw<readonly OutboxItem[]>([]);
@@ -37,14 +41,40 @@ class Session {
     onCredentials(() => {
       if (loadCredentials()?.userId !== this.credentials?.userId) location.reload();
     });
-    const c = loadCredentials();
+    const c = loadCredentials() ?? (await this.adopt());
     if (c) await this.open(c);
   }
 
+  /** Takes over a sign-in that was made on a page without script: its cookie is here, and only the server can say whose it is. */
+  private async adopt(): Promise<Credentials | undefined> {
+    try {
+      const me = await rest<{ user: { id: string }; tenant: { id: string } }>(url, 'GET', '/v1/me');
+      const c = { userId: me.user.id, tenantId: me.tenant.id };
+      saveCredentials(c);
+      return c;
+    } catch {
+      return undefined;
+    }
+  }
+
   async signIn(username: string, password: string, keep: boolean, more: { tenant?: string; totp?: string; new_password?: string } = {}): Promise<void> {
-    const s = await signIn(url, { username, password, device: device(), cookie: true, keep, ...more });
+    await this.enter(await signIn(url, { username, password, device: device(), cookie: true, keep, ...more }));
+  }
+
+  /** Uses an invitation: chooses a password and is signed in. */
+  async join(what: { tenant: string; code: string; password: string; username?: string; name?: string }, keep: boolean): Promise<void> {
+    await this.enter(await rest<SignedIn>(url, 'POST', '/v1/invitations/accept', { body: { ...what, device: device(), cookie: true, keep } }));
+  }
+
+  /** Signs in with what the browser answered for a passkey. */
+  async passkey(state: string, result: object, keep: boolean): Promise<void> {
+    await this.enter(await rest<SignedIn>(url, 'POST', '/v1/passkeys/sessions', { body: { state, result, name: device(), cookie: true, keep } }));
+  }
+
+  private async enter(s: SignedIn): Promise<void> {
     const c = { userId: s.user.id, tenantId: s.tenant.id };
     saveCredentials(c);
+    this.codes = s.recovery_codes ?? [];
     await this.close();
     await this.open(c);
   }
@@ -61,6 +91,7 @@ class Session {
     location.hash = '';
     this.user = undefined;
     this.why = '';
+    this.left = true;
   }
 
   private async close(): Promise<void> {
@@ -159,8 +190,9 @@ class Session {
 /** What this device is called in the list of sign-ins. */
 export function device(): string {
   const ua = navigator.userAgent;
-  const system = /Android|iPhone|iPad|Windows|Mac OS|CrOS|Linux/.exec(ua)?.[0]?.replace('Mac OS', 'Mac').replace('CrOS', 'Chromebook') ?? '';
-  const browser = /Edg|Firefox|Chrome|Safari/.exec(ua)?.[0]?.replace('Edg', 'Edge') ?? 'Browser';
+  // The more telling name first: Android's says Linux as well.
+  const system = ['Android', 'iPhone', 'iPad', 'Windows', 'Mac OS', 'CrOS', 'Linux'].find((s) => ua.includes(s))?.replace('Mac OS', 'Mac').replace('CrOS', 'Chromebook') ?? '';
+  const browser = ['Edg', 'Firefox', 'Chrome', 'Safari'].find((s) => ua.includes(s))?.replace('Edg', 'Edge') ?? 'Browser';
   return system ? `${browser}, ${system}` : browser;
 }
 
