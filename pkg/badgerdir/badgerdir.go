@@ -1,6 +1,8 @@
 // Package badgerdir looks over a directory of badger's files, manifest and tables,
 // before badger does: badger ends the process on some faults there, and drops
-// data for others. The logs are package badgerlog's.
+// data for others. The logs are the business of packages wal and badgerlog.
+//
+// It also reads and writes the file that names the format of the whole.
 //
 // It owns nothing: its functions touch only the directory that they are given,
 // which nobody else may use meanwhile but for Tables and Named. It knows the
@@ -24,8 +26,10 @@ import (
 	"github.com/dgraph-io/badger/v4/fb"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/pb"
+	"github.com/dgraph-io/badger/v4/table"
 	"github.com/dgraph-io/badger/v4/y"
 	"github.com/klauspost/compress/snappy"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -296,4 +300,50 @@ func checkBlock(b []byte, how options.CompressionType) (err error) {
 		return bad
 	}
 	return y.VerifyChecksum(b[:int64(len(b))-n], &sum)
+}
+
+// VerifyTable checks every block of the table with that number, whose file holds data.
+func VerifyTable(data []byte, id uint64, how options.CompressionType) (err error) {
+	defer func() {
+		// Badger names the block that it could not read by a field of that block.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a block cannot be read: %v", p)
+		}
+	}()
+	// The table package wants a cache for compressed blocks or none at all; it
+	// gets none, and each block is checked as it is read.
+	t, err := table.OpenInMemoryTable(data, id, &table.Options{
+		ReadOnly: true, BlockSize: 4 << 10, Compression: how, ChkMode: options.OnBlockRead,
+	})
+	if err != nil {
+		return err
+	}
+	return t.VerifyChecksum()
+}
+
+// Landed reports whether all tables have their blocks.
+func Landed(dir string) bool {
+	names, err := Tables(dir)
+	for _, n := range names {
+		var st unix.Stat_t
+		if unix.Stat(n, &st) == nil && st.Blocks*512 < st.Size {
+			return false
+		}
+	}
+	return err == nil
+}
+
+// RoomForManifest gives the manifest some blocks ahead, when half of those are used.
+// Best effort: what really guards it is that nothing is written when there is little
+// room.
+func RoomForManifest(dir string, ahead int64) {
+	f, err := os.OpenFile(filepath.Join(dir, "MANIFEST"), os.O_RDWR, 0)
+	if err != nil {
+		return // it is being renamed
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) == nil && st.Blocks*512-st.Size < ahead/2 {
+		_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, st.Size, ahead)
+	}
 }

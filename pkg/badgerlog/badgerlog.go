@@ -1,13 +1,16 @@
-// Package badgerlog looks after the files that badger logs into: it gives them
-// their blocks beforehand, makes them durable, cuts off what failed, and tells a
-// log that a power cut tore from one that rotted.
+// Package badgerlog keeps badger's own log off the disk, and reads the logs that
+// earlier formats left there.
 //
-// It owns the log files of one store directory and their format as badger
-// writes it; it never imports badger, never reads a record's meaning and starts
-// no goroutine. A Log belongs to one goroutine at a time, the store's committer;
-// the functions are pure or touch only the paths they are given.
+// Badger cannot do without a log file for each memtable, mapped and never flushed
+// here: the store has a log of its own (package wal). So each of these files is a
+// link to memory, and what badger wrote to it is given back at once.
 //
-// The contract is "the log" in pkg/store/badgerstore/DESIGN.md.
+// It owns the *.mem files of one store directory and their format as badger writes
+// it; it never imports badger, never reads a record's meaning and starts no
+// goroutine. A Sink belongs to one goroutine at a time, the store's committer; the
+// functions are pure or touch only the paths they are given.
+//
+// The contract is "The log" in pkg/store/badgerstore/DESIGN.md.
 package badgerlog
 
 import (
@@ -21,49 +24,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Log looks after the file that badger logs into. Badger makes each such file
-// sparse and writes it through a mapping, so that a full disk is a SIGBUS, and
-// it syncs two files where one was written. So the store does both itself:
-//
-//   - the next file is made beforehand, empty but with all its blocks
-//     (fallocate with KEEP_SIZE); badger finds it under the name it wants and
-//     only sets its size, which keeps the blocks;
-//   - badger runs with SyncWrites off and the store calls fdatasync once after
-//     each transaction, before the next one is written;
-//   - zeros are written ahead of where badger is: a block that is written for the
-//     first time makes its fdatasync commit the file system's journal too, which
-//     costs a second flush and more bytes than the transaction has.
-//
-// It belongs to the committer (and to Open and Close before and after it).
-type Log struct {
-	Dir    string
-	Blocks int64 // how much of a file is given blocks beforehand
-	NoSync bool
-	cur    *os.File // what badger logs into now
-	fid    int
-	next   *os.File // made beforehand, or nil
-	old    []int    // logs that badger may still have to make tables of
-	sparse bool     // the file system cannot give blocks beforehand
-	pos    int64    // about where badger is in cur
-	ahead  int64    // up to where cur was written, by badger or with zeros
-	last   int      // about how long the last transaction was
-	buf    []byte   // of Ahead
-	// SyncFault, in tests, answers in place of the disk.
-	SyncFault func() error
-}
-
 const ext = ".mem"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// HalfTables is how many half memtables a log is given blocks for: badger goes on
-// to the next one when the log is as long as the memtable may be big, before
-// the transaction that is to come.
-const HalfTables = 3
 
 // Path returns the name of a log file.
 func Path(dir string, fid int) string {
@@ -80,221 +48,6 @@ func Files(dir string) ([]int, error) {
 		}
 	}
 	return fids, err
-}
-
-// Sparse says that the file system cannot give blocks beforehand.
-func (w *Log) Sparse() bool { return w.sparse }
-
-// Number returns the number of the file that badger logs into.
-func (w *Log) Number() int { return w.fid }
-
-// Open finds the file that badger, just opened, logs into.
-func (w *Log) Open() error {
-	fids, err := Files(w.Dir)
-	if err != nil || len(fids) == 0 {
-		return fmt.Errorf("badger has no log file: %w", err)
-	}
-	w.fid = slices.Max(fids)
-	w.old = slices.DeleteFunc(fids, func(fid int) bool { return fid == w.fid })
-	if w.cur, err = os.OpenFile(Path(w.Dir, w.fid), os.O_RDWR, 0); err != nil {
-		return err
-	}
-	w.pos, w.ahead = Header, 0 // badger begins a new one when it is opened
-	return w.allocate(w.cur)
-}
-
-// allocate gives f its blocks without changing its size.
-func (w *Log) allocate(f *os.File) error {
-	if w.sparse {
-		return nil
-	}
-	err := IgnoringEINTR(func() error {
-		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, w.Blocks)
-	})
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		w.sparse = true
-		err = nil
-	}
-	if err != nil {
-		return fmt.Errorf("giving %s its blocks: %w", filepath.Base(f.Name()), err)
-	}
-	return nil
-}
-
-// Ready makes sure that badger can go on to a next file.
-func (w *Log) Ready() error {
-	if err := w.follow(); err != nil || w.next != nil {
-		return err
-	}
-	name := Path(w.Dir, w.fid+1)
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	if err = w.allocate(f); err == nil {
-		err = errors.Join(f.Sync(), SyncDir(w.Dir))
-	}
-	if err != nil {
-		return errors.Join(err, f.Close(), os.Remove(name))
-	}
-	w.next = f
-	return nil
-}
-
-// follow notices that badger went on to the next file, which it does before it
-// writes a transaction and never within one.
-func (w *Log) follow() error {
-	if w.next == nil {
-		return nil
-	}
-	fi, err := w.next.Stat()
-	if err != nil || fi.Size() == 0 {
-		return err
-	}
-	err = w.cur.Close() // all in it was synced
-	w.cur, w.next = w.next, nil
-	w.pos, w.ahead = Header, 0
-	w.old = append(w.old, w.fid)
-	w.fid++
-	return err
-}
-
-// Backlog returns how many logs badger still has to make tables of.
-func (w *Log) Backlog() int {
-	w.old = slices.DeleteFunc(w.old, func(fid int) bool {
-		_, err := os.Stat(Path(w.Dir, fid))
-		return errors.Is(err, os.ErrNotExist)
-	})
-	return len(w.old)
-}
-
-// Sync makes what was logged durable; wrote is about how many bytes that was.
-func (w *Log) Sync(wrote int) error {
-	if err := w.follow(); err != nil {
-		return err
-	}
-	w.pos += int64(wrote)
-	w.last = wrote
-	if w.SyncFault != nil {
-		if err := w.SyncFault(); err != nil {
-			return err
-		}
-	}
-	if w.NoSync {
-		return nil
-	}
-	return IgnoringEINTR(func() error { return unix.Fdatasync(int(w.cur.Fd())) })
-}
-
-const (
-	pageBytes = 4096
-	// aheadBytes is written at once: a card takes that in some 10 ms, and a hundred
-	// commits and more pay for one commit of the journal.
-	aheadBytes = 256 << 10
-	// aheadFor is how short a transaction must be for zeros to pay: a longer one
-	// weighs more than the journal's commit, and would be written twice.
-	aheadFor = 16 << 10
-)
-
-// Ahead writes zeros where badger will log soon and lets the kernel begin to
-// carry them out. It must not run while badger may write to the log. That what
-// it overwrites is still nothing but zeros is looked at, not reckoned. A failure
-// is no fault: what it leaves undone, badger's write does.
-func (w *Log) Ahead() {
-	if w.cur == nil || w.sparse || w.NoSync || w.last > aheadFor || w.ahead-w.pos > aheadBytes/2 {
-		return
-	}
-	from := max(w.ahead, (w.pos+pageBytes-1)&^(pageBytes-1))
-	n := min(aheadBytes, w.Blocks-from)
-	if n <= 0 {
-		return
-	}
-	if w.buf == nil {
-		w.buf = make([]byte, aheadBytes)
-	}
-	b := w.buf[:n]
-	if _, err := w.cur.ReadAt(b, from); err != nil {
-		return
-	}
-	w.ahead = from + n
-	for len(b) > 0 && b[len(b)-1] == 0 {
-		b = b[:len(b)-1]
-	}
-	if len(b) > 0 { // badger is further than we thought
-		used := (int64(len(b)) + pageBytes - 1) &^ (pageBytes - 1)
-		clear(b)
-		from, n = from+used, n-used
-	}
-	if _, err := w.cur.WriteAt(w.buf[:n], from); err != nil {
-		return
-	}
-	_ = unix.SyncFileRange(int(w.cur.Fd()), from, n, unix.SYNC_FILE_RANGE_WRITE) // the next sync does what this did not
-}
-
-// Cut ends the log before the transactions of version from and later: a commit
-// that failed is not to come back at the next start. The disk that just failed
-// must take one more write for that; three tries.
-func (w *Log) Cut(from uint64) error {
-	if err := w.follow(); err != nil {
-		return err
-	}
-	data, err := os.ReadFile(w.cur.Name())
-	if err != nil {
-		return err
-	}
-	at := -1
-	Scan(data, func(e Entry) {
-		if at < 0 && e.Version >= from {
-			at = e.At
-		}
-	})
-	if at < 0 {
-		return nil
-	}
-	for range 3 {
-		if _, err = w.cur.WriteAt(make([]byte, zeros), int64(at)); err == nil {
-			err = w.cur.Sync()
-		}
-		if err == nil {
-			return nil
-		}
-	}
-	return err
-}
-
-// Close lets go of the files; one that was made beforehand goes.
-func (w *Log) Close() error {
-	var errs []error
-	if w.cur != nil {
-		errs = append(errs, w.cur.Close())
-	}
-	if w.next != nil {
-		fi, err := w.next.Stat()
-		errs = append(errs, err, w.next.Close())
-		if err == nil && fi.Size() == 0 {
-			errs = append(errs, os.Remove(w.next.Name()))
-		}
-	}
-	w.cur, w.next = nil, nil
-	return errors.Join(errs...)
-}
-
-// IgnoringEINTR calls fn until a signal does not interrupt it.
-func IgnoringEINTR(fn func() error) error {
-	for {
-		if err := fn(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
-
-// SyncDir makes the names in a directory durable.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Badger's log format: a header of 20 bytes, then entries of
@@ -383,5 +136,61 @@ func Check(data []byte) (used int, err error) {
 			}
 		}
 		off += i + len(finKey)
+	}
+}
+
+// CheckAll looks the logs in a directory over, and removes those that were made
+// beforehand and never used. It returns the numbers of the others, and how many bytes
+// they hold. A log that a cut cannot have left so is an error.
+func CheckAll(dir string) (fids []int, bytes int64, err error) {
+	all, err := Files(dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, fid := range all {
+		data, err := os.ReadFile(Path(dir, fid))
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(data) == 0 {
+			if err := os.Remove(Path(dir, fid)); err != nil {
+				return nil, 0, err
+			}
+			continue
+		}
+		used, err := Check(data)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%s: %w", filepath.Base(Path(dir, fid)), err)
+		}
+		fids, bytes = append(fids, fid), bytes+int64(used)
+	}
+	return fids, bytes, nil
+}
+
+// Used returns how many logs in a directory badger has begun.
+func Used(dir string) (n int, err error) {
+	fids, err := Files(dir)
+	for _, fid := range fids {
+		if fi, err := os.Stat(Path(dir, fid)); err == nil && fi.Size() > 0 {
+			n++
+		}
+	}
+	return n, err
+}
+
+// AwaitGone waits until badger has made tables of all these logs. After most the error
+// is ENOSPC: it waits for nothing else that long.
+func AwaitGone(dir string, fids []int, most time.Duration) error {
+	for end := time.Now().Add(most); ; time.Sleep(5 * time.Millisecond) { // no event says it
+		fids = slices.DeleteFunc(fids, func(fid int) bool {
+			_, err := os.Lstat(Path(dir, fid))
+			return errors.Is(err, os.ErrNotExist)
+		})
+		if len(fids) == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s did not become a table: %w", Path(dir, fids[0]), unix.ENOSPC)
+		}
 	}
 }

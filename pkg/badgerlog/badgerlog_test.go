@@ -2,9 +2,7 @@ package badgerlog
 
 import (
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
-	"os"
 	"testing"
 )
 
@@ -68,65 +66,4 @@ func FuzzLog(f *testing.F) {
 			t.Fatalf("%d of %d bytes", used, len(b))
 		}
 	})
-}
-
-// logFile makes a Log on a file as badger and Ready leave it: all blocks, full
-// size, nothing written but a header.
-func logFile(t *testing.T) (*Log, *os.File) {
-	t.Helper()
-	dir := t.TempDir()
-	w := &Log{Dir: dir, Blocks: 1 << 20}
-	f, err := os.OpenFile(Path(dir, 1), os.O_RDWR|os.O_CREATE, 0o600)
-	if err == nil {
-		err = errors.Join(f.Truncate(2<<20), w.Open())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = errors.Join(w.Close(), f.Close()) })
-	return w, f
-}
-
-// TestAhead: zeros go ahead of what was logged, and only where nothing is, also
-// when badger is further than was reckoned.
-func TestAhead(t *testing.T) {
-	w, f := logFile(t)
-	at := func(off int64, want byte) {
-		t.Helper()
-		var b [1]byte
-		if _, err := f.ReadAt(b[:], off); err != nil || b[0] != want {
-			t.Fatalf("byte %d is %#x, %v; want %#x", off, b[0], err, want)
-		}
-	}
-	for _, off := range []int64{0, 5000, 70_000} {
-		if _, err := f.WriteAt([]byte{0xee}, off); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.Ahead()
-	if w.ahead < aheadBytes {
-		t.Fatalf("zeros up to %d, want %d", w.ahead, aheadBytes)
-	}
-	if err := w.Sync(0); err != nil {
-		t.Fatal(err)
-	}
-	for _, off := range []int64{0, 5000, 70_000} {
-		at(off, 0xee)
-	}
-	for range 100 { // no further than the blocks that the log has
-		if err := w.Sync(aheadFor); err != nil {
-			t.Fatal(err)
-		}
-		w.Ahead()
-	}
-	if w.ahead != w.Blocks {
-		t.Errorf("zeros up to %d of %d", w.ahead, w.Blocks)
-	}
-	w, _ = logFile(t)
-	if err := w.Sync(aheadFor + 1); err != nil { // long transactions are not written twice
-		t.Fatal(err)
-	}
-	if w.Ahead(); w.ahead != 0 {
-		t.Errorf("zeros up to %d before a long transaction", w.ahead)
-	}
 }

@@ -34,7 +34,8 @@ var table = map[string]row{
 	"pkg/access":    {1, nil, "pure decisions"},
 	"pkg/cards":     {1, nil, "the look of login cards; knows no user and makes no code"},
 	"pkg/netloop":   {1, nil, "sockets; it knows no user and no message"},
-	"pkg/badgerlog": {1, nil, "the files that badger logs into; knows no record"},
+	"pkg/wal":       {1, nil, "the log of a store; knows versions and bytes, and no badger"},
+	"pkg/badgerlog": {1, nil, "what stands for the files that badger logs into; knows no record"},
 	"pkg/badgerdir": {1, nil, "the other files that badger leaves in its directory; knows no record"},
 	"pkg/prealloc":  {1, nil, "blocks for files in the moment they are sized; knows no store"},
 	"pkg/config":    {1, nil, "settings; it knows nobody who reads them"},
@@ -48,7 +49,7 @@ var table = map[string]row{
 	"pkg/client":    {1, []string{"pkg/wire"}, "the client speaks the protocol and nothing else of the server"},
 
 	"pkg/store":             {2, nil, "the contract of the data"},
-	"pkg/store/badgerstore": {2, []string{"pkg/badgerlog", "pkg/badgerdir", "pkg/prealloc", "pkg/snapshot"}, "one back end of the contract"},
+	"pkg/store/badgerstore": {2, []string{"pkg/wal", "pkg/badgerlog", "pkg/badgerdir", "pkg/prealloc", "pkg/snapshot"}, "one back end of the contract"},
 	"pkg/store/sqlstore":    {2, nil, "one back end of the contract"},
 	"pkg/store/storetest":   {2, nil, "the suite and the model of the contract"},
 	"pkg/bus":               {2, nil, "the contract of events"},

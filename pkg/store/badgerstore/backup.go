@@ -131,7 +131,7 @@ func (s *Store) wipe() error {
 	for i := range all {
 		all[i] = []byte{byte(i)}
 	}
-	if err := s.db.DropPrefix(all...); err != nil {
+	if err := s.dropPrefix(all...); err != nil {
 		s.failStop(err, s.ts.Load()+1)
 		return s.refusal()
 	}

@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 // line.
 func childMain(dir string) int {
 	o := fullOptions(dir)
+	o.unwatched = false
 	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if at := os.Getenv("BADGERSTORE_TEST_SIZES"); at != "" {
 		fmt.Sscan(at, &o.MemTableBytes, &o.LowWaterBytes, &o.ReserveBytes)

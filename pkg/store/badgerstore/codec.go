@@ -7,6 +7,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -317,48 +319,13 @@ func (r *reader) keyText() string {
 	return formatUUID([16]byte(id))
 }
 
-const hexDigits = "0123456789abcdef"
-
-func parseUUID(s string) (id [16]byte, ok bool) {
-	if len(s) != 36 {
-		return id, false
-	}
-	n := 0
-	for i := range len(s) {
-		c := s[i]
-		if i == 8 || i == 13 || i == 18 || i == 23 {
-			if c != '-' {
-				return id, false
-			}
-			continue
-		}
-		switch {
-		case c >= '0' && c <= '9':
-			c -= '0'
-		case c >= 'a' && c <= 'f':
-			c -= 'a' - 10
-		default:
-			return id, false
-		}
-		id[n/2] |= c << (4 * (1 - n%2))
-		n++
-	}
-	return id, true
+// parseUUID reads a UUID that was written as formatUUID does.
+func parseUUID(s string) (id uuid.UUID, ok bool) {
+	id, err := uuid.Parse(s)
+	return id, err == nil && id.String() == s
 }
 
-func formatUUID(id [16]byte) string {
-	var out [36]byte
-	n := 0
-	for i := range out {
-		if i == 8 || i == 13 || i == 18 || i == 23 {
-			out[i] = '-'
-			continue
-		}
-		out[i] = hexDigits[id[n/2]>>(4*(1-n%2))&15]
-		n++
-	}
-	return string(out[:])
-}
+func formatUUID(id [16]byte) string { return uuid.UUID(id).String() }
 
 func encodeConv(c *im.Conversation) []byte {
 	b := begin(64 + len(c.Title))

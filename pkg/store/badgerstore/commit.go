@@ -11,6 +11,7 @@ import (
 
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
+	"github.com/pipit-im/pipit/pkg/wal"
 )
 
 // Group commit. Everybody who writes puts a job into one bounded queue; the
@@ -213,14 +214,14 @@ func (s *Store) refuseNow() error {
 	// Badger would hold the committer while it makes tables of what was logged,
 	// for good if a full disk holds those. So the store waits itself, where it
 	// can still refuse. It has no event for that.
-	for s.refusal() == nil && s.wal.Backlog() >= memTables {
+	for s.refusal() == nil && s.sink.Backlog() >= memTables {
 		time.Sleep(backlogEvery)
 		s.checkSpace()
 	}
 	if err := s.refusal(); err != nil {
 		return err
 	}
-	if err := s.wal.Ready(); err != nil {
+	if err := s.ready(); err != nil {
 		if !errors.Is(err, unix.ENOSPC) {
 			s.failStop(err, s.ts.Load()+1)
 			return s.refusal()
@@ -259,15 +260,11 @@ func (s *Store) commit(t *tx) error {
 	}
 	ts := s.ts.Load()
 	from := ts + 1
+	s.wal.Begin()
 	err := func() error {
 		for _, piece := range t.pieces {
 			ts++
 			if err := s.flush(ts, piece); err != nil {
-				return err
-			}
-			// Before the next one is written: so only the last transaction of a
-			// log can be torn, and anything else that is broken there is rot.
-			if err := s.wal.Sync(logged(piece)); err != nil {
 				return err
 			}
 		}
@@ -303,21 +300,43 @@ func (s *Store) publish(ts uint64, jobs []*job) bool {
 	return true
 }
 
-// logged is about how many bytes badger logs for a transaction.
-func logged(puts []put) int {
-	n := 40 // its end
-	for _, p := range puts {
-		n += len(p.k) + len(p.v) + 19 // meta, lengths, version, checksum
-	}
-	return n
-}
+// room is what the log must have room for: the longest record.
+func (s *Store) room() int { return int(s.opt.MemTableBytes / 6) }
 
-// flush hands one transaction to badger, which writes it to its log. It is not
-// durable yet.
-func (s *Store) flush(ts uint64, puts []put) error {
-	if err := s.wal.Ready(); err != nil { // of a second piece; the first found it ready
+// ready makes sure that neither the log nor badger's lack a place for a transaction.
+func (s *Store) ready() error {
+	if err := s.sink.Ready(); err != nil {
 		return err
 	}
+	s.wal.Release(s.sink.Flushed())
+	return s.wal.Ready(s.room())
+}
+
+// flush makes one transaction durable and has badger take it meanwhile, into memory:
+// nobody sees it there before publish, and it becomes no table before the next one is
+// written.
+func (s *Store) flush(ts uint64, puts []put) error {
+	if err := s.ready(); err != nil { // of a second piece; the first found it ready
+		return err
+	}
+	s.logBuf = s.logBuf[:0]
+	for _, p := range puts {
+		s.logBuf = wal.AppendChange(s.logBuf, p.k, p.v)
+	}
+	taken := make(chan error, 1)
+	if err := s.hand(ts, puts, func(err error) { taken <- err }); err != nil {
+		return err
+	}
+	err := s.wal.Append(ts, s.logBuf)
+	err = errors.Join(err, <-taken, s.sink.Wrote(ts, logged(puts)))
+	if cap(s.logBuf) > 64<<10 {
+		s.logBuf = nil
+	}
+	return err
+}
+
+// hand gives badger a transaction; done hears when it is in memory.
+func (s *Store) hand(ts uint64, puts []put, done func(error)) error {
 	txn := s.db.NewTransactionAt(ts-1, true)
 	defer txn.Discard()
 	for _, p := range puts {
@@ -331,7 +350,16 @@ func (s *Store) flush(ts uint64, puts []put) error {
 			return fmt.Errorf("transaction of %d records: %w", len(puts), err)
 		}
 	}
-	return txn.CommitAt(ts, nil)
+	return txn.CommitAt(ts, done)
+}
+
+// logged is about how many bytes badger logs for a transaction.
+func logged(puts []put) int {
+	n := 40 // its end
+	for _, p := range puts {
+		n += len(p.k) + len(p.v) + 19 // meta, lengths, version, checksum
+	}
+	return n
 }
 
 // failStop takes no write any more until the store is opened anew (DESIGN 5.6).

@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pipit-im/pipit/pkg/badgerdir"
-	"github.com/pipit-im/pipit/pkg/badgerlog"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -194,29 +193,38 @@ func TestLogRot(t *testing.T) {
 	dir := fastDir(t)
 	live := filepath.Join(dir, "live")
 	f := &filler{s: mustOpen(t, small(live))}
-	for range 50 {
-		if err := f.append(500); err != nil {
+	const slot, sector = "0001.wal", 512
+	used := func() (at int) { // where what was written ends
+		data, err := os.ReadFile(filepath.Join(live, slot))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at = len(data); bytes.Equal(data[at-sector:at], make([]byte, sector)); {
+			at -= sector
+		}
+		return at
+	}
+	for range 49 {
+		if err := f.append(1500); err != nil {
 			t.Fatal(err)
 		}
 	}
+	last := used()
+	if err := f.append(1500); err != nil {
+		t.Fatal(err)
+	}
+	end := used()
 	cut := filepath.Join(dir, "cut")
 	copyStore(t, live, cut)
-	log := badgerlog.Path(cut, f.s.wal.Number())
-	data, err := os.ReadFile(log)
+	data, err := os.ReadFile(filepath.Join(cut, slot))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ends []int
-	end, _ := badgerlog.Scan(data, func(e badgerlog.Entry) {
-		if e.Fin {
-			ends = append(ends, e.At)
-		}
-	})
 	open := func(data []byte) (im.Seq, error) {
 		bad := filepath.Join(dir, "bad")
 		defer os.RemoveAll(bad)
 		copyStore(t, cut, bad)
-		if err := os.WriteFile(badgerlog.Path(bad, f.s.wal.Number()), data, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(bad, slot), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s, err := Open(small(bad))
@@ -236,21 +244,29 @@ func TestLogRot(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 30 {
 		bad := slices.Clone(data)
-		at := badgerlog.Header + rnd.IntN(ends[len(ends)-3]-badgerlog.Header)
+		at := rnd.IntN(last)
+		for data[at] == 0 { // zeros fill up to the next sector: nothing is lost with them
+			at = rnd.IntN(last)
+		}
 		bad[at] ^= 1 << rnd.IntN(8)
 		var oe *OpenError
 		if _, err := open(bad); !errors.As(err, &oe) || oe.Reason != Damaged {
-			t.Errorf("byte %d of %d: %v", at, end, err)
+			t.Errorf("byte %d of %d: %v", at, last, err)
 		}
 	}
-	for range 10 { // torn: the last transaction lost some bytes
+	for at := last; at < end; at += sector { // torn: the last transaction lost a sector
 		bad := slices.Clone(data)
-		from := ends[len(ends)-2] + 60
-		at := from + rnd.IntN(end-from)
-		clear(bad[at:min(end, at+512)])
+		clear(bad[at : at+sector])
 		if head, err := open(bad); err != nil || head != f.head-1 {
 			t.Errorf("torn at %d: head %d of %d, %v", at, head, f.head, err)
 		}
+	}
+	if err := os.Remove(filepath.Join(cut, slot)); err != nil {
+		t.Fatal(err)
+	}
+	var oe *OpenError
+	if _, err := Open(small(cut)); !errors.As(err, &oe) || oe.Reason != Damaged {
+		t.Errorf("without its log: %v", err)
 	}
 }
 
@@ -351,7 +367,7 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		"as it was":       {func(string) error { return nil }, nil, 0, ""},
 		"held":            {held, nil, Held, "in use by another Pipit process"},
-		"newer format":    {overwrite("FORMAT", formatLine(2)), nil, NewerFormat, "written by Pipit format 2 and this program knows 1: install a newer Pipit"},
+		"newer format":    {overwrite("FORMAT", badgerdir.FormatLine(3)), nil, NewerFormat, "written by Pipit format 3 and this program knows 2: install a newer Pipit"},
 		"broken format":   {overwrite("FORMAT", []byte("pipit")), nil, Damaged, "restore the newest backup"},
 		"no manifest":     {func(dir string) error { return os.Remove(filepath.Join(dir, "MANIFEST")) }, nil, Damaged, "restore"},
 		"empty manifest":  {overwrite("MANIFEST", nil), nil, Damaged, "restore"},
@@ -422,11 +438,11 @@ func TestFirstStartCut(t *testing.T) {
 	for name, files := range map[string]map[string][]byte{
 		"nothing":       {},
 		"format half":   {"FORMAT.new": []byte("pip")},
-		"manifest half": {"FORMAT": formatLine(1), "MANIFEST-REWRITE": []byte("Bd")},
-		"manifest none": {"FORMAT": formatLine(1), "MANIFEST": nil},
-		"registry half": {"FORMAT": formatLine(1), "KEYREGISTRY": []byte("123")},
-		"log empty":     {"FORMAT": formatLine(1), "00001.mem": nil},
-		"log zeros":     {"FORMAT": formatLine(1), "00001.mem": make([]byte, 4<<20)},
+		"manifest half": {"FORMAT": badgerdir.FormatLine(1), "MANIFEST-REWRITE": []byte("Bd")},
+		"manifest none": {"FORMAT": badgerdir.FormatLine(1), "MANIFEST": nil},
+		"registry half": {"FORMAT": badgerdir.FormatLine(1), "KEYREGISTRY": []byte("123")},
+		"log empty":     {"FORMAT": badgerdir.FormatLine(1), "00001.mem": nil},
+		"log zeros":     {"FORMAT": badgerdir.FormatLine(1), "00001.mem": make([]byte, 4<<20)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := filepath.Join(dir, name)

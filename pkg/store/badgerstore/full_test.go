@@ -62,14 +62,18 @@ type filler struct {
 
 const fillConv = im.ConvID("c_0000000000000000")
 
-// append appends one message of about n bytes.
-func (f *filler) append(n int) error {
+// write is the write of message seq with about n characters.
+func write(seq im.Seq, n int) *store.Write {
 	text := make([]byte, n/2)
 	rand.Read(text)
-	e := im.Entry{Conv: fillConv, Seq: f.head + 1, Time: 1, By: "u_0000000000000000", Kind: im.EntryMessage, Text: hex.EncodeToString(text)}
-	w := &store.Write{Tenant: "oak", Create: f.head == 0, PrevHead: f.head, Entries: []im.Entry{e},
-		Conv: &im.Conversation{ID: fillConv, Kind: im.KindGroup, Head: f.head + 1, LastMsg: f.head + 1}}
-	err := f.s.Append(context.Background(), []*store.Write{w})
+	e := im.Entry{Conv: fillConv, Seq: seq, Time: 1, By: "u_0000000000000000", Kind: im.EntryMessage, Text: hex.EncodeToString(text)}
+	return &store.Write{Tenant: "oak", Create: seq == 1, PrevHead: seq - 1, Entries: []im.Entry{e},
+		Conv: &im.Conversation{ID: fillConv, Kind: im.KindGroup, Head: seq, LastMsg: seq}}
+}
+
+// append appends one message of about n characters.
+func (f *filler) append(n int) error {
+	err := f.s.Append(context.Background(), []*store.Write{write(f.head+1, n)})
 	if err == nil {
 		f.head++
 	}

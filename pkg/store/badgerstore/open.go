@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/pipit-im/pipit/pkg/badgerlog"
 	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/prealloc"
 	"github.com/pipit-im/pipit/pkg/store"
 )
 
@@ -86,7 +88,11 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	giveUp := func(err error) error {
-		err = errors.Join(err, s.wal.Close(), s.db.Close(), lock.Close())
+		if s.sink != nil {
+			err = errors.Join(err, s.db.Close(), s.sink.Close(), s.wal.Close(), lock.Close())
+		} else {
+			err = errors.Join(err, s.db.Close(), lock.Close())
+		}
 		s.unwatch()
 		return err
 	}
@@ -137,13 +143,13 @@ func lockDir(o *Options) (*os.File, error) {
 	if errors.Is(err, fs.ErrNotExist) && o.ReadOnly {
 		return nil, cannotOpen(NotWritable, err, "There is no store in %s: check the path of the data directory.", o.Dir)
 	}
-	if errors.Is(err, unix.ENOSPC) && dropReserve(o.Dir) == nil {
+	if errors.Is(err, unix.ENOSPC) && prealloc.DropReserve(filepath.Join(o.Dir, reserveName)) == nil {
 		f, err = os.OpenFile(name, flags, 0o600)
 	}
 	if err != nil {
 		return nil, notWritable(err)
 	}
-	if err := badgerlog.IgnoringEINTR(func() error { return unix.Flock(int(f.Fd()), how|unix.LOCK_NB) }); err != nil {
+	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
 		f.Close()
 		return nil, cannotOpen(Held, err,
 			"The data directory %s is in use by another Pipit process: stop that one first, or choose another data_dir.", o.Dir)
@@ -168,7 +174,7 @@ func (o *Options) badger(log *badgerLog) badger.Options {
 	b.ReadOnly = o.ReadOnly
 	b.Logger = log
 	b.MetricsEnabled = false
-	b.SyncWrites = false // see wal
+	b.SyncWrites = false // its log is nowhere: see badgerlog.Sink
 	b.DetectConflicts = false
 	b.NumVersionsToKeep = 1
 	b.MemTableSize = o.MemTableBytes
@@ -210,24 +216,98 @@ var compression = func() options.CompressionType {
 // openFiles opens badger on files that were looked over before.
 func (s *Store) openFiles() error {
 	o := &s.opt
-	need := int64(0)
+	format, oldLogs := 0, []int(nil)
 	if o.ReadOnly {
 		if err := checkReadOnly(o.Dir); err != nil {
 			return err
 		}
 	} else {
 		var err error
-		if need, err = tidy(o.Dir, s.log); err != nil {
+		var need int64
+		if format, oldLogs, need, err = tidy(o.Dir); err != nil {
 			return err
 		}
-		if err := s.makeRoom(need); err != nil {
+		if err := s.openLog(format); err != nil {
 			return err
 		}
-		if err := writeFormat(o.Dir); err != nil {
-			return err
+		if err := s.makeRoom(need + s.wal.Logged()); err != nil {
+			return errors.Join(err, s.wal.Close())
+		}
+		if format != 1 {
+			err = s.begin(format)
+		}
+		if err != nil {
+			return errors.Join(err, s.wal.Close())
 		}
 	}
 	s.watchFiles()
+	err := s.openBadger()
+	if err == nil && !o.ReadOnly {
+		err = s.takeOver(format, oldLogs)
+	}
+	if err != nil && s.wal != nil {
+		err = errors.Join(err, s.wal.Close())
+	}
+	return err
+}
+
+// firstSlots is how many slots of the log a new store is given: what fits a memtable
+// takes two, and one is prepared.
+const firstSlots = 3
+
+// begin makes sure that there is a log, and a format's name, before badger is opened.
+func (s *Store) begin(format int) error {
+	if err := s.wal.Ready(s.room()); err != nil {
+		return noRoomOr(s.opt.Dir, err)
+	}
+	if format != FormatNow {
+		if err := s.wal.Reserve(firstSlots); err != nil && !errors.Is(err, unix.ENOSPC) {
+			return noRoomOr(s.opt.Dir, err)
+		}
+	}
+	if format == FormatNow {
+		return nil
+	}
+	return writeFormat(s.opt.Dir)
+}
+
+// upgradeWait bounds how long the logs of an earlier format take to become tables.
+const upgradeWait = 2 * time.Minute
+
+// takeOver puts the store's log in the place of badger's, and reads it.
+func (s *Store) takeOver(format int, oldLogs []int) (err error) {
+	dir := s.opt.Dir
+	if s.sink, err = badgerlog.NewSink(dir); err != nil {
+		return errors.Join(cannotOpen(NotWritable, err, "The store in %s cannot be opened on this machine: it needs memory files and /proc.", dir), s.db.Close())
+	}
+	if format == 1 {
+		// Badger makes tables of its own logs before the first record goes into ours,
+		// which a program of format 1 would not read.
+		if err = badgerlog.AwaitGone(dir, oldLogs, upgradeWait); err == nil {
+			err = s.begin(format)
+		}
+		if err == nil {
+			s.log.Info("the store has a new format", "from", format, "to", FormatNow)
+		}
+	}
+	if err == nil {
+		err = s.replay()
+	}
+	var oe *OpenError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &oe):
+	case errors.Is(err, unix.ENOSPC):
+		err = noRoom(dir, err)
+	default:
+		err = damagedDir(dir, err)
+	}
+	return errors.Join(err, s.db.Close(), s.sink.Close())
+}
+
+func (s *Store) openBadger() error {
+	o := &s.opt
 	log := &badgerLog{log: s.log, store: s}
 	log.opening.Store(true)
 	db, err := badger.OpenManaged(o.badger(log))
@@ -254,19 +334,6 @@ func (s *Store) openFiles() error {
 	s.groupPuts = int(db.MaxBatchCount() / 2)
 	s.maxBytes = int(db.MaxBatchSize() * 9 / 10)
 	s.maxPuts = int(db.MaxBatchCount() * 9 / 10)
-	if !o.ReadOnly {
-		s.wal = badgerlog.Log{Dir: o.Dir, Blocks: s.logBlocks(), NoSync: o.NoSync, SyncFault: o.syncFault}
-		if err := s.wal.Open(); err != nil {
-			err = errors.Join(err, s.wal.Close(), db.Close())
-			if errors.Is(err, unix.ENOSPC) {
-				return noRoom(o.Dir, err)
-			}
-			return damagedDir(o.Dir, err)
-		}
-		if s.wal.Sparse() {
-			s.log.Warn("this file system cannot reserve room for files: a full disk may end the server")
-		}
-	}
 	return nil
 }
 
@@ -277,8 +344,8 @@ func needsRecover(dir string) *OpenError {
 
 // makeRoom gives the reserve up if badger could not open without it.
 func (s *Store) makeRoom(need int64) error {
-	// What the last run logged becomes a table, and a new log gets its blocks.
-	need += s.logBlocks() + 1<<20
+	// What the last run logged becomes a table, and the log gets a slot.
+	need += s.slotBytes() + 1<<20
 	free, err := s.free()
 	if err != nil {
 		return cannotOpen(NotWritable, err, "The data directory %s cannot be looked at.", s.opt.Dir)
@@ -286,7 +353,7 @@ func (s *Store) makeRoom(need int64) error {
 	if free >= need {
 		return nil
 	}
-	if err := dropReserve(s.opt.Dir); err != nil {
+	if err := prealloc.DropReserve(s.reserveFile()); err != nil {
 		return noRoom(s.opt.Dir, err)
 	}
 	if free, err = s.free(); err != nil || free < need {

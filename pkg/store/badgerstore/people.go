@@ -205,7 +205,7 @@ func boxErase(sp space) key { return boxNamed(boxErasing, string(sp.prefix())) }
 // drop removes every trace of a tenant that is in the registry no more. It runs
 // on the committer, or before it started.
 func (s *Store) drop(sp space) error {
-	if err := s.db.DropPrefix(sp.prefix()); err != nil {
+	if err := s.dropPrefix(sp.prefix()); err != nil {
 		s.failStop(err, s.ts.Load()+1)
 		return s.refusal()
 	}

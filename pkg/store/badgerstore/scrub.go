@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/table"
 
 	"github.com/pipit-im/pipit/pkg/badgerdir"
@@ -104,7 +103,7 @@ func (c *check) tables() error {
 		// Read, not mapped: a compaction may end the file while it is looked at.
 		data, err := os.ReadFile(name)
 		if err == nil {
-			err = verifyTable(data, t.ID, how)
+			err = badgerdir.VerifyTable(data, t.ID, how)
 		}
 		if err != nil && c.live(t.ID) {
 			c.report.Damaged++
@@ -130,24 +129,6 @@ func (c *check) live(id uint64) bool {
 		}
 	}
 	return false
-}
-
-func verifyTable(data []byte, id uint64, how options.CompressionType) (err error) {
-	defer func() {
-		// Badger names the block that it could not read by a field of that block.
-		if p := recover(); p != nil {
-			err = fmt.Errorf("a block cannot be read: %v", p)
-		}
-	}()
-	// The table package wants a cache for compressed blocks or none at all; it
-	// gets none, and each block is checked as it is read.
-	t, err := table.OpenInMemoryTable(data, id, &table.Options{
-		ReadOnly: true, BlockSize: 4 << 10, Compression: how, ChkMode: options.OnBlockRead,
-	})
-	if err != nil {
-		return err
-	}
-	return t.VerifyChecksum()
 }
 
 // unread puts damage that ended a reading into the report.

@@ -2,14 +2,10 @@ package badgerstore
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pipit-im/pipit/pkg/badgerdir"
 	"github.com/pipit-im/pipit/pkg/badgerlog"
@@ -45,19 +41,7 @@ func (s *Store) free() (int64, error) {
 	if s.opt.statfs != nil {
 		return s.opt.statfs()
 	}
-	return freeBytes(s.opt.Dir)
-}
-
-func freeBytes(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := badgerlog.IgnoringEINTR(func() error { return unix.Statfs(dir, &st) }); err != nil {
-		return 0, fmt.Errorf("statfs %s: %w", dir, err)
-	}
-	blocks := st.Bavail
-	if os.Geteuid() == 0 {
-		blocks = st.Bfree // root may use what is set aside for it
-	}
-	return int64(blocks) * int64(st.Bsize), nil
+	return prealloc.Free(s.opt.Dir)
 }
 
 const fullReason = "the storage is full; nothing can be written until there is room again"
@@ -119,18 +103,7 @@ func (s *Store) keepLoop() {
 // that is cut short by a full disk would break it for good.
 const manifestAhead = 64 << 10
 
-func (s *Store) keepManifest() {
-	f, err := os.OpenFile(filepath.Join(s.opt.Dir, "MANIFEST"), os.O_RDWR, 0)
-	if err != nil {
-		return // it is being renamed
-	}
-	defer f.Close()
-	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) == nil && st.Blocks*512-st.Size < manifestAhead/2 {
-		// Best effort: the low-water mark is what really guards it.
-		_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, st.Size, manifestAhead)
-	}
-}
+func (s *Store) keepManifest() { badgerdir.RoomForManifest(s.opt.Dir, manifestAhead) }
 
 // keepReserve makes the reserve file when there is room for it: real blocks
 // that the next start gives up so that it can open a full store. While the
@@ -139,7 +112,7 @@ func (s *Store) keepReserve() {
 	if s.opt.ReserveBytes == 0 {
 		return
 	}
-	have := reserveSize(s.opt.Dir)
+	have := prealloc.ReserveSize(s.reserveFile())
 	s.reserve.Store(have)
 	if have >= s.opt.ReserveBytes || s.flushing() {
 		return
@@ -158,42 +131,35 @@ func (s *Store) keepReserve() {
 	if want <= have || want < s.opt.MemTableBytes {
 		return
 	}
-	switch err := makeReserve(s.opt.Dir, want); {
+	switch err := prealloc.MakeReserve(s.reserveFile(), want); {
 	case errors.Is(err, errors.ErrUnsupported):
 		s.noReserve.Store(true) // such a file system cannot be helped
 	case err != nil:
 		s.log.Warn("could not make the reserve file", "cause", err)
 	}
-	s.reserve.Store(reserveSize(s.opt.Dir))
+	s.reserve.Store(prealloc.ReserveSize(s.reserveFile()))
 }
 
 // flushing reports whether badger still has to make tables of logs: what is
 // free is for those first.
 func (s *Store) flushing() bool {
-	fids, err := badgerlog.Files(s.opt.Dir)
-	n := 0
-	for _, fid := range fids {
-		if fi, err := os.Stat(badgerlog.Path(s.opt.Dir, fid)); err == nil && fi.Size() > 0 {
-			n++
-		}
-	}
+	n, err := badgerlog.Used(s.opt.Dir)
 	return err != nil || n > 1
 }
 
 // watchFiles gives every file that badger writes through a mapping its blocks
 // when badger sizes it: a table waits for room, whatever strangers do meanwhile.
-// The first page is all that badger writes of a value log and its statistics.
+// The first page is all that badger writes of a value log, its statistics, and its
+// first log before that becomes memory.
 func (s *Store) watchFiles() {
-	if s.opt.ReadOnly {
+	if s.opt.ReadOnly || s.opt.unwatched {
 		return
 	}
 	stop, err := prealloc.Watch(s.opt.Dir, func(name string, size int64) (blocks int64, wait bool) {
 		switch filepath.Ext(name) {
 		case ".sst":
 			return size, true
-		case ".mem":
-			return min(size, s.logBlocks()), false
-		case ".vlog", "":
+		case ".mem", ".vlog", "":
 			return min(size, 4096), false
 		}
 		return 0, false
@@ -205,33 +171,10 @@ func (s *Store) watchFiles() {
 	s.unwatch = stop
 }
 
-// logBlocks is how many bytes of blocks a log is given.
-func (s *Store) logBlocks() int64 { return s.opt.MemTableBytes * badgerlog.HalfTables / 2 }
+func (s *Store) reserveFile() string { return filepath.Join(s.opt.Dir, reserveName) }
 
-func makeReserve(dir string, size int64) error {
-	f, err := os.OpenFile(filepath.Join(dir, reserveName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	err = badgerlog.IgnoringEINTR(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
-	return errors.Join(err, f.Close())
-}
-
-func reserveSize(dir string) int64 {
-	var st unix.Stat_t
-	if unix.Stat(filepath.Join(dir, reserveName), &st) != nil {
-		return 0
-	}
-	return min(st.Size, int64(st.Blocks)*512)
-}
-
-func dropReserve(dir string) error {
-	err := os.Remove(filepath.Join(dir, reserveName))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}
+// slotBytes is the size of a slot of the log.
+func (s *Store) slotBytes() int64 { return s.opt.MemTableBytes / 2 }
 
 // gate holds compactions back while there is too little room for what they are
 // about to write: a table written without room is a SIGBUS. Above the low-water
@@ -256,7 +199,7 @@ func (s *Store) waitForRoom() {
 	defer s.gate.mu.Unlock()
 	for {
 		free, err := s.free()
-		if err != nil || free >= s.opt.LowWaterBytes || free >= s.tableRoom()-reserveSize(s.opt.Dir) && time.Since(s.gate.let) >= gateEvery && s.landed() {
+		if err != nil || free >= s.opt.LowWaterBytes || free >= s.tableRoom()-prealloc.ReserveSize(s.reserveFile()) && time.Since(s.gate.let) >= gateEvery && badgerdir.Landed(s.opt.Dir) {
 			s.gate.let = time.Now()
 			return
 		}
@@ -268,16 +211,4 @@ func (s *Store) waitForRoom() {
 // for the reserve, which goes first.
 func (s *Store) tableRoom() int64 {
 	return levelZeroStall*s.opt.MemTableBytes + 4<<20 + s.opt.ReserveBytes
-}
-
-// landed reports whether all tables that were let through have their blocks.
-func (s *Store) landed() bool {
-	names, err := badgerdir.Tables(s.opt.Dir)
-	for _, n := range names {
-		var st unix.Stat_t
-		if unix.Stat(n, &st) == nil && st.Blocks*512 < st.Size {
-			return false
-		}
-	}
-	return err == nil
 }

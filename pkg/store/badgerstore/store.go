@@ -30,6 +30,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/badgerlog"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
+	"github.com/pipit-im/pipit/pkg/wal"
 )
 
 // Options say where a store is and how big it may get. The zero value of a size
@@ -64,6 +65,7 @@ type Options struct {
 
 	statfs    func() (int64, error) // in tests, answers in place of the file system
 	syncFault func() error          // in tests, answers in place of the disk
+	unwatched bool                  // in tests: no filter, which every program started from here would inherit
 }
 
 func (o *Options) defaults() error {
@@ -108,7 +110,10 @@ type Store struct {
 	mono func() time.Duration
 	lock *os.File
 	db   *badger.DB
-	wal  badgerlog.Log // committer
+	wal  *wal.Log        // committer
+	sink *badgerlog.Sink // committer
+
+	logBuf []byte // committer; of flush
 
 	groupBytes, groupPuts int // what closes a group: half of what one badger transaction takes
 	maxBytes, maxPuts     int // what one Write may have: nearly all of that
@@ -170,5 +175,10 @@ func (s *Store) close() error {
 	}
 	err := s.db.Close()
 	s.unwatch()
-	return errors.Join(err, s.wal.Close(), badgerlog.SyncDir(s.opt.Dir), s.lock.Close())
+	if err == nil { // all is in tables now
+		if cerr := s.wal.Clean(); cerr != nil {
+			s.log.Warn("the log could not be ended: the next start reads it again", "cause", cerr)
+		}
+	}
+	return errors.Join(err, s.sink.Close(), s.wal.Close(), wal.SyncDir(s.opt.Dir), s.lock.Close())
 }

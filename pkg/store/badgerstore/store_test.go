@@ -13,7 +13,7 @@ import (
 
 // small makes a store small enough for tests to fill.
 func small(dir string) Options {
-	return Options{Dir: dir, MemTableBytes: 2 << 20, ReserveBytes: 1 << 20, ScrubInterval: -1}
+	return Options{Dir: dir, MemTableBytes: 2 << 20, ReserveBytes: 1 << 20, ScrubInterval: -1, unwatched: true}
 }
 
 func mustOpen(t testing.TB, o Options) *Store {
