@@ -114,15 +114,34 @@ func (l *lines) write(v any) error {
 
 // A text names its sender, its number among the sender's messages, and when it
 // was sent, so that a receiver can judge it alone: "L <sender> <n> <nanoseconds>"
-// and padding.
+// and words, others in each text: a store that packs what it keeps shall not find
+// more to pack here than in what people say.
 const minText = 48
 
+var words = strings.Fields(`the of and to in is you that it was for on are with his they at be this from have or by one had
+	not but what all were when we there can an your which their said if do will each about how up out them then she many some
+	so these would other into has more her two like him see time could no make than first been its who now people my made over
+	did down only way find use may water long little very after words called just where most know get through back much before
+	go good new write our used me man too any day same right look think also around another came come work three word must
+	because does part even place well such here take why things help put years different away again off went old number great
+	tell men say small every found still between name should home big give air line set own under read last never us left end
+	along while might next sound below saw something thought both few those always looked show large often together asked house
+	world going want school important until form food keep children feet land side without boy once animals life enough took
+	sometimes four head above kind began almost live page got earth need far hand high year mother light parts country father
+	let night following picture being study second eyes soon times story boys since white days ever paper hard near sentence
+	better best across during today others however sure means knew tried told young miles sun ways thing whole hear example
+	heard several change answer room against top turned learn point city play toward five using himself usually`)
+
 func makeText(sender, n int, at int64, size int) string {
-	s := "L " + strconv.Itoa(sender) + " " + strconv.Itoa(n) + " " + strconv.FormatInt(at, 10) + " "
-	if pad := size - len(s); pad > 0 {
-		s += strings.Repeat("·", pad/2) + strings.Repeat(".", pad%2)
+	s := make([]byte, 0, size+16)
+	s = append(append(strconv.AppendInt(append(s, "L "...), int64(sender), 10), ' '), strconv.Itoa(n)...)
+	s = append(strconv.AppendInt(append(s, ' '), at, 10), ' ')
+	x := uint64(sender)<<32 ^ uint64(n) ^ uint64(at)
+	for len(s) < size {
+		x = x*6364136223846793005 + 1442695040888963407
+		s = append(append(s, words[(x>>33)%uint64(len(words))]...), ' ')
 	}
-	return s
+	return string(s[:size])
 }
 
 func parseText(s string) (sender, n int, at int64, err error) {
