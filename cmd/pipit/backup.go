@@ -28,9 +28,6 @@ import (
 // StickLabel is the label of the file system that nightly backups are copied to.
 const stickLabel = "PIPIT-BACKUP"
 
-// beside is what a backup holds of the data directory beside the store.
-var beside = []string{app.TLSDir, app.NamesName, update.KeysName, backup.RecipientName}
-
 func (t *tool) backupCmd() *cobra.Command {
 	var nightly, plain bool
 	var stick string
@@ -73,7 +70,7 @@ func (t *tool) backupTo(ctx context.Context, name string, plain bool) error {
 		return err
 	}
 	fill := box.Backup
-	to, err := recipient(dir)
+	to, err := backup.Recipient(dir)
 	encrypted := !plain && err == nil
 	switch {
 	case encrypted:
@@ -116,26 +113,12 @@ func (t *tool) content(ctx context.Context, box *apiclient.Client, dir string) (
 	}
 	return backup.Content{
 		Meta:    backup.Meta{Version: s.Version, Host: host, Made: time.Now().UTC(), StoreFormat: app.StoreFormat},
-		DataDir: dir, Names: beside, Settings: config.DefaultFile,
+		DataDir: dir, Names: app.BackedUp, Settings: config.DefaultFile,
 		Store: func(ctx context.Context, w io.Writer) error {
 			_, err := box.Backup(ctx, w)
 			return err
 		},
 	}, s, nil
-}
-
-// recipient returns whom backups are encrypted to; fs.ErrNotExist is matched if
-// nobody is set.
-func recipient(dir string) (age.Recipient, error) {
-	b, err := os.ReadFile(filepath.Join(dir, backup.RecipientName))
-	if err != nil {
-		return nil, err
-	}
-	r, err := age.ParseX25519Recipient(strings.TrimSpace(string(b)))
-	if err != nil {
-		return nil, &im.Error{Kind: im.Invalid, Cause: err, Message: fmt.Sprintf("%s holds no age recipient. Make a new key: pipit backup key --new", filepath.Join(dir, backup.RecipientName))}
-	}
-	return r, nil
 }
 
 // nightly backs up to the card and to the stick.
@@ -144,7 +127,7 @@ func (t *tool) nightly(ctx context.Context, stick string) error {
 	if err != nil {
 		return err
 	}
-	to, err := recipient(dir)
+	to, err := backup.Recipient(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		// The health of the server says so as well; a timer that fails each night
 		// until somebody made a key would say nothing more.
@@ -183,7 +166,7 @@ func (t *tool) nightly(ctx context.Context, stick string) error {
 		if !ok {
 			continue
 		}
-		taken, err := p.Take(ctx, c, estimate(p.Dir, s.Store.Bytes), believed, to)
+		taken, err := p.Take(ctx, c, backup.Estimate(p.Dir, s.Store.Bytes), believed, to)
 		pr := backup.PlaceReport{Place: name, Taken: taken}
 		if err != nil {
 			pr.Error = explain(err)
@@ -218,14 +201,6 @@ func (t *tool) nightly(ctx context.Context, stick string) error {
 		return &im.Error{Kind: im.Unavailable, Message: r.Error}
 	}
 	return nil
-}
-
-// estimate is about how large the next backup in a folder will be.
-func estimate(dir string, storeBytes int64) int64 {
-	if list, err := backup.List(dir); err == nil && len(list) > 0 {
-		return list[0].Bytes + list[0].Bytes/4
-	}
-	return storeBytes
 }
 
 // giveTo gives what root made in the data directory to its owner, the server's
@@ -302,7 +277,7 @@ func (t *tool) backupKeyCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			now, err := recipient(dir)
+			now, err := backup.Recipient(dir)
 			if err == nil && !anew && given == "" {
 				return t.answer(map[string]string{"recipient": fmt.Sprint(now)}, func() {
 					fmt.Fprintf(t.out, "Backups are encrypted to %s\n", now)

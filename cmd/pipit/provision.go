@@ -215,6 +215,11 @@ func (f firstBoot) AddTenant(ctx context.Context, id, name, kind string) error {
 	if _, perr := f.box.ChangePolicy(ctx, id, apiclient.PolicyChange{Preset: &kind}); perr != nil {
 		return perr
 	}
+	// Whoever wrote the first boot's settings has the box.
+	keeper := true
+	if _, kerr := f.box.SetTenant(ctx, id, apiclient.BoxSettings{Keeper: &keeper}); kerr != nil {
+		return kerr
+	}
 	return err
 }
 

@@ -166,7 +166,7 @@ func (t *tool) takeDown(ctx context.Context) (c config.Config, start func() erro
 }
 
 // ours are the names in a data directory that are not the store's.
-var ours = append([]string{apiclient.SocketName, update.StateName, update.VersionsName, backup.DirName, machine.ClockName, settingsOfBackup}, beside...)
+var ours = append([]string{apiclient.SocketName, update.StateName, update.VersionsName, backup.DirName, machine.ClockName, settingsOfBackup}, app.BackedUp...)
 
 // makeWay empties the data directory for a restore. What is there of a store that
 // nobody uses yet goes; with replace, what is there is moved into the folder that
@@ -278,7 +278,7 @@ func putBeside(dir string, p backup.Parts) error {
 	}
 	for _, f := range files {
 		first, _, _ := strings.Cut(f.Name, "/")
-		if !slices.Contains(beside, first) && f.Name != settingsOfBackup {
+		if !slices.Contains(app.BackedUp, first) && f.Name != settingsOfBackup {
 			continue // of a newer version
 		}
 		name := filepath.Join(dir, filepath.FromSlash(f.Name))

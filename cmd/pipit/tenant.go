@@ -13,7 +13,7 @@ func (t *tool) tenantCmd() *cobra.Command {
 		DisableFlagsInUseLine: true, SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	c.AddCommand(t.tenantAdd(), t.tenantList(), t.tenantShow(), t.tenantRename(), t.tenantSuspend(true), t.tenantSuspend(false),
-		t.tenantDelete(), t.tenantUndelete(), t.tenantExport(), t.tenantImport(), t.tenantHost(), t.tenantQuota())
+		t.tenantDelete(), t.tenantUndelete(), t.tenantExport(), t.tenantImport(), t.tenantHost(), t.tenantQuota(), t.tenantKeeper())
 	return c
 }
 

@@ -251,6 +251,34 @@ func (t *tool) tenantQuota() *cobra.Command {
 	return c
 }
 
+func (t *tool) tenantKeeper() *cobra.Command {
+	var none bool
+	c := &cobra.Command{Use: "keeper ID", Short: "Let an organisation look after the box from its browsers", Args: exactArgs("ID"),
+		Long: "The owners of one organisation look after the box from their browsers: its health, its backups, the other organisations.\n" +
+			"The set-up wizard and the first boot make it the one that they make; this hands the box over to another, or with --none to nobody.",
+		Example: "  pipit tenant keeper oakhill",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			box, err := t.box()
+			if err != nil {
+				return err
+			}
+			keeper := !none
+			d, err := box.SetTenant(cmd.Context(), args[0], apiclient.BoxSettings{Keeper: &keeper})
+			if err != nil {
+				return err
+			}
+			return t.answer(d, func() {
+				if d.Settings.Keeper {
+					fmt.Fprintf(t.out, "The owners of %s (%s) look after this box from their browsers now.\n", d.ID, printable(d.Name))
+				} else {
+					fmt.Fprintf(t.out, "Nobody in %s (%s) looks after this box.\n", d.ID, printable(d.Name))
+				}
+			})
+		}}
+	c.Flags().BoolVar(&none, "none", false, "take it away from this organisation")
+	return c
+}
+
 // parseSize reads what size writes.
 func parseSize(s string) (int64, error) {
 	number := strings.TrimRight(s, "BKMGTibkmgt ")

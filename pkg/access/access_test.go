@@ -291,10 +291,12 @@ func TestAdminister(t *testing.T) {
 				}
 			}
 		}
-		if got := Administer(who, 0, ReadRecalled) == nil; got != (role == im.RoleOwner) {
-			t.Errorf("%v reads what was recalled: %v", role, got)
+		for _, act := range []AdminAction{ReadRecalled, ManageBox} {
+			if got := Administer(who, 0, act) == nil; got != (role == im.RoleOwner) {
+				t.Errorf("%v %v: %v", role, act, got)
+			}
 		}
-		for _, act := range []AdminAction{ListUsers, UpdateTenant, ChangePolicy, ManageClasses, ImportRoster} {
+		for _, act := range []AdminAction{ListUsers, UpdateTenant, ChangePolicy, ManageClasses, ImportRoster, ViewBox} {
 			if got := Administer(who, 0, act) == nil; got != (role == im.RoleOwner || role == im.RoleAdmin) {
 				t.Errorf("%v %v: %v", role, act, got)
 			}
@@ -303,7 +305,7 @@ func TestAdminister(t *testing.T) {
 	if Administer(im.Actor{}, im.RoleGuest, AddUser) == nil {
 		t.Error("nobody may add a user")
 	}
-	if Administer(im.Actor{Role: im.RoleOwner}, im.RoleGuest, ReadRecalled+1) == nil {
+	if Administer(im.Actor{Role: im.RoleOwner}, im.RoleGuest, ManageBox+1) == nil {
 		t.Error("an unknown administrative action is allowed")
 	}
 }

@@ -16,10 +16,14 @@ const (
 	ManageClasses
 	ImportRoster // reading rosters in, and printing login cards
 	ReadRecalled // an inquiry into what was taken back; always in the audit log
+	// The box itself, in the one tenant that looks after it (directory.Keeper).
+	ViewBox   // health, load, backups
+	ManageBox // the other tenants
 )
 
 var adminActionNames = [...]string{"", "list_users", "add_user", "update_user", "set_password", "update_tenant",
-	"change_policy", "manage_classes", "import_roster", "read_recalled"}
+	"change_policy", "manage_classes", "import_roster", "read_recalled",
+	"view_box", "manage_box"}
 
 // String returns the action's name for logs and tests.
 func (a AdminAction) String() string {

@@ -46,7 +46,8 @@ var languages = map[string]words{
 		administer: "Administration", administerAbout: "What is done to a person also depends on that person's role.",
 		admin: map[AdminAction]string{ListUsers: "list everybody", AddUser: "add a person", UpdateUser: "change name or role, disable, enable",
 			SetPassword: "set a password", UpdateTenant: "change the organisation", ChangePolicy: "change these rules", ManageClasses: "manage classes",
-			ImportRoster: "import a roster, print login cards", ReadRecalled: "read what was taken back (always in the audit log)"},
+			ImportRoster: "import a roster, print login cards", ReadRecalled: "read what was taken back (always in the audit log)",
+			ViewBox: "look after the box: its health and its backups (in the organisation that keeps it)", ManageBox: "look after the other organisations on the box (in the organisation that keeps it)"},
 		to: "to", conversations: "In a conversation", convAbout: "A conversation is a direct (two people), a group (invited), a channel (anybody may join) or a board (its owners and moderators post, the others read). Whoever starts one is its owner.",
 		acts: map[Action]string{Join: "join", Read: "read", Mark: "mark as read", React: "react", Leave: "leave", Send: "write", Edit: "edit a message",
 			Recall: "take a message back", Pin: "pin", Rename: "change the title", Invite: "invite", Remove: "remove members", SetRole: "change members' roles", SeeReceipts: "see who has read a message"},
@@ -69,7 +70,8 @@ var languages = map[string]words{
 		administer: "管理", administerAbout: "对某人做的操作还取决于对方的角色。",
 		admin: map[AdminAction]string{ListUsers: "查看全部人员", AddUser: "添加人员", UpdateUser: "修改姓名或角色、停用、启用",
 			SetPassword: "设置密码", UpdateTenant: "修改组织", ChangePolicy: "修改这些规则", ManageClasses: "管理班级",
-			ImportRoster: "导入名册、打印登录卡", ReadRecalled: "查看被撤回的内容（必定记入审计日志）"},
+			ImportRoster: "导入名册、打印登录卡", ReadRecalled: "查看被撤回的内容（必定记入审计日志）",
+			ViewBox: "照看这台设备：运行状况和备份（仅限负责设备的组织）", ManageBox: "照看设备上的其他组织（仅限负责设备的组织）"},
 		to: "对", conversations: "在会话中", convAbout: "会话分为私聊（两人）、群组（受邀）、频道（任何人可加入）和公告栏（所有者和版主发布，其他人阅读）。发起者即所有者。",
 		acts: map[Action]string{Join: "加入", Read: "阅读", Mark: "标为已读", React: "表情回应", Leave: "退出", Send: "发消息", Edit: "编辑消息",
 			Recall: "撤回消息", Pin: "置顶", Rename: "修改标题", Invite: "邀请", Remove: "移除成员", SetRole: "修改成员角色", SeeReceipts: "查看谁已读"},
@@ -229,7 +231,7 @@ func (w words) matrix(head, row func(...string), table *[im.NumRoles][im.NumRole
 // TestHandbook: the handbook's pages of roles are what the table says.
 func TestHandbook(t *testing.T) {
 	for lang, w := range languages {
-		for a := ListUsers; a <= ReadRecalled; a++ {
+		for a := ListUsers; a <= ManageBox; a++ {
 			if w.admin[a] == "" {
 				t.Errorf("%s: no words for %v", lang, a)
 			}

@@ -153,6 +153,8 @@ var adminTable = []adminRow{
 	{ManageClasses, heads, false},
 	{ImportRoster, heads, false},
 	{ReadRecalled, roles(im.RoleOwner), false},
+	{ViewBox, heads, false},
+	{ManageBox, roles(im.RoleOwner), false},
 }
 
 // administers says to users of which roles one may do what is done to users.
@@ -161,7 +163,7 @@ var administers = [im.NumRoles]roleSet{
 	im.RoleAdmin: allRoles &^ roles(im.RoleOwner),
 }
 
-var adminRights = func() (t [ReadRecalled + 1]adminRow) {
+var adminRights = func() (t [ManageBox + 1]adminRow) {
 	for _, row := range adminTable {
 		t[row.act] = row
 	}

@@ -76,6 +76,16 @@ func (a *API) registerTenantLife(api huma.API) {
 			if err != nil {
 				return nil, err
 			}
+			if v := in.Body.Keeper; v != nil && *v != (a.Directory.Keeper() == t.ID) {
+				note(ctx, "keeper", strconv.FormatBool(*v))
+				next := t.ID
+				if !*v {
+					next = ""
+				}
+				if err := a.Directory.SetKeeper(ctx, next); err != nil {
+					return nil, err
+				}
+			}
 			_, err = a.Directory.UpdateSettings(ctx, t.ID, func(s *directory.Settings) error {
 				if v := in.Body.Hosts; v != nil {
 					note(ctx, "changed", "hosts")

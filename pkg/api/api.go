@@ -63,6 +63,7 @@ type Options struct {
 	Limits    func() im.Limits
 	Ready     func() error      // nil once everything is up
 	Status    func() ServerInfo // what the server knows of itself
+	Box       Box               // what it runs on
 	Log       *slog.Logger
 	Version   string
 }
@@ -124,6 +125,7 @@ func (a *API) publicAPI(mux *http.ServeMux) huma.API {
 	a.registerRules(api)
 	a.registerRosters(api)
 	a.registerCards(api)
+	a.registerBox(api)
 	return api
 }
 

@@ -121,6 +121,7 @@ func newRig(t *testing.T) *rig {
 		OpenID: openID, Providers: providers, Audit: r.audit, Auth: r.auth, Directory: r.dir, Chat: r.chat, Roster: r.roster, Store: r.store, Log: log, Version: "1",
 		Limits: func() im.Limits { return im.Limits{FrameBytes: 65536, TextBytes: 100, SendsPerMinute: 120} },
 		Ready:  func() error { return nil },
+		Box:    testBox(),
 		Status: func() ServerInfo {
 			return ServerInfo{Version: "1", Ready: true, DataDir: t.TempDir(), Listen: []string{}, ListenTLS: []string{}, Store: apiclient.StoreInfo{State: "writable"}, Conditions: []apiclient.ConditionInfo{}}
 		},
@@ -310,6 +311,7 @@ func TestEveryOperation(t *testing.T) {
 
 	r.everyAccountOperation(owner, memberID)
 	r.everyOIDCOperation(owner, im.UserID(memberID))
+	r.everyBoxOperation(owner)
 
 	r.want(r.do("GET", "/admin/status", "", ""), 200, "", "")
 	r.want(r.do("GET", "/admin/tenants", "", ""), 200, "", "")

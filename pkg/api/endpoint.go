@@ -50,6 +50,9 @@ const (
 	anybody
 	// operator: on the box's own socket.
 	operator
+	// keeper: signed in, in the tenant that keeps the box. Its audit events stand in
+	// the log of the tenant that it was about, else in the box's.
+	keeper
 )
 
 // once is how an operation treats Idempotency-Key.
@@ -76,7 +79,7 @@ func register[I, O any](a *API, api huma.API, e endpoint, fn func(context.Contex
 		op.MaxBodyBytes = e.MaxBody
 	}
 	op.Middlewares = huma.Middlewares{a.enter(api, e)}
-	if e.Caller == signedIn {
+	if e.Caller == signedIn || e.Caller == keeper {
 		op.Security = []map[string][]string{{"token": {}}, {"cookie": {}}}
 		if e.Scope != "" {
 			op.Security = []map[string][]string{{"token": {string(e.Scope)}}, {"cookie": {}}}
@@ -294,7 +297,7 @@ func (a *API) record(ctx context.Context, rq *request, e endpoint, err error) {
 	if e.Caller != signedIn {
 		t = ev.tenant
 	}
-	if e.Caller == operator && t == "" {
+	if (e.Caller == operator || e.Caller == keeper) && t == "" {
 		t = im.TenantID(rq.http.Param("tenant"))
 		if ev.Object == "" {
 			if name := rq.http.Param("username"); name == "" {
@@ -335,8 +338,12 @@ func matches(ctx context.Context, current any) error {
 
 // etag is a strong validator (RFC 9110 §8.8.3) of a representation.
 func etag(v any) string {
-	if s, ok := v.(TenantSettings); ok {
-		s.Usage = Usage{} // changes by itself
+	switch s := v.(type) { // without what changes by itself
+	case TenantSettings:
+		s.Usage = Usage{}
+		v = s
+	case TenantDetail:
+		s.Settings.Usage, s.ErasedIn = Usage{}, min(s.ErasedIn, 1)
 		v = s
 	}
 	b, err := json.Marshal(v)

@@ -84,6 +84,18 @@ func (a *API) registerOIDC(api huma.API) {
 			}
 			return a.putOIDCProvider(ctx, actor(ctx).Tenant, in.ID, in.Body)
 		})
+	register(a, api, endpoint{ID: "test-oidc-provider", Method: http.MethodPost, Path: "/v1/oidc/providers/{id}/test", Tag: "sign-in", Summary: "Ask a provider for its description, as a sign-in does (owners and admins)",
+		Audit: "oidc-provider.test"},
+		func(ctx context.Context, in *struct {
+			ID string `path:"id" maxLength:"200"`
+		}) (*body[apiclient.ProviderTest], error) {
+			about(ctx, "oidc-provider/"+in.ID, "")
+			if err := may(ctx); err != nil {
+				return nil, err
+			}
+			text, err := a.Providers.Test(ctx, actor(ctx).Tenant, in.ID)
+			return &body[apiclient.ProviderTest]{apiclient.ProviderTest{OK: err == nil && text == "", Text: text}}, err
+		})
 	register(a, api, endpoint{ID: "remove-oidc-provider", Method: http.MethodDelete, Path: "/v1/oidc/providers/{id}", Tag: "sign-in", Summary: "Remove a provider and its links; accounts stay (owners and admins)",
 		Status: http.StatusNoContent, Audit: "oidc-provider.delete"},
 		func(ctx context.Context, in *struct {

@@ -179,6 +179,12 @@ func (a *API) setUp(ctx context.Context, in *Setup) (*SetupDone, error) {
 		}
 		return nil, err
 	}
+	// Whoever had the code has the box.
+	if a.Directory.Keeper() == "" {
+		if err := a.Directory.SetKeeper(ctx, id); err != nil {
+			a.log.Error("nobody looks after the box from a browser", "tenant", string(id), "error", err)
+		}
+	}
 	a.setup.code = ""
 	a.log.Info("set up", "tenant", string(id), "user", string(u.ID), "kind", in.Kind)
 	user := userOf(&u)

@@ -102,7 +102,7 @@ func (a *API) own(ctx context.Context) (im.Tenant, error) {
 // settings is what administrators see of a tenant.
 func (a *API) settings(ctx context.Context, t im.TenantID) TenantSettings {
 	s := a.Directory.Settings(t)
-	out := TenantSettings{Hosts: slices.Clone(s.Hosts), StaffTOTP: s.StaffTOTP, AuditDays: s.AuditDays, Quota: Quota(s.Quota)}
+	out := TenantSettings{Hosts: slices.Clone(s.Hosts), StaffTOTP: s.StaffTOTP, AuditDays: s.AuditDays, Quota: Quota(s.Quota), Keeper: a.Directory.Keeper() == t}
 	if out.Hosts == nil {
 		out.Hosts = []string{}
 	}

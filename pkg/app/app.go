@@ -81,6 +81,9 @@ type App struct {
 	board   *health.Board
 	metrics *metrics.Registry
 	pace    pace
+	ring    metrics.Ring
+	slowest atomic.Int64 // ns that an event loop took to get to a task, since the last sample
+	backups backups
 	loops   *netloop.Server
 	certs   certificate
 	store   *badgerstore.Store
@@ -120,6 +123,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		}
 	}()
 
+	a.backups.ctx, a.backups.stop = context.WithCancel(context.WithoutCancel(ctx))
 	a.memory = sysd.SetMemoryLimit(cfg.Memory.LimitBytes)
 	a.memoryNow.Store(a.memory.Bytes)
 	a.board = health.New(time.Now, o.Log)
@@ -182,6 +186,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.api = api.New(api.Options{
 		Auth: a.auth, OpenID: a.op, Providers: a.rp, Directory: a.dir, Chat: a.chat, Roster: a.roster, Audit: a.audit, Store: a.store, Limits: a.limits,
 		Ready: a.ready, Status: a.status, Connected: a.hub.SessionsOf, Log: o.Log, Version: Version,
+		Box: api.Box{Machine: a.machine, History: a.history, Backups: a.backupState, StartBackup: a.startBackup},
 	})
 	a.web = web.New(a.api.Public(), a.tlsPort)
 	a.measure()
@@ -223,6 +228,7 @@ func (a *App) Run(ctx context.Context, reload <-chan os.Signal) error {
 	wait.Go(func() { a.tidyUp(background) })
 	wait.Go(func() { a.keepCertificate(background) })
 	wait.Go(func() { a.watchPace(background) })
+	wait.Go(func() { a.watchSamples(background) })
 	wait.Go(func() { a.watchBox(background) })
 	if a.trial != nil {
 		wait.Go(func() {
@@ -286,6 +292,8 @@ func (a *App) shutdown(ctx context.Context, timeout time.Duration) error {
 			}
 		}
 	}
+	a.backups.stop()
+	a.backups.wait.Wait()
 	if a.gateway != nil {
 		note("stop gateway", a.gateway.Close(ctx))
 	}

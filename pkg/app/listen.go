@@ -331,7 +331,12 @@ func (a *App) watchLag(ctx context.Context) {
 		case <-tick.C:
 			for i := range a.loops.NumLoops() {
 				at := time.Now()
-				a.loops.Loop(i).Post(func() { lag.Observe(time.Since(at).Seconds()) })
+				a.loops.Loop(i).Post(func() {
+					took := time.Since(at)
+					lag.Observe(took.Seconds())
+					for old := a.slowest.Load(); int64(took) > old && !a.slowest.CompareAndSwap(old, int64(took)); old = a.slowest.Load() {
+					}
+				})
 			}
 		}
 	}

@@ -74,14 +74,25 @@ func (paceSlot) upper(i int) time.Duration {
 
 // lastMinute returns entries and the median and 99th percentile of commits.
 func (p *pace) lastMinute(now time.Time) (entries uint64, p50, p99 time.Duration) {
+	at := now.UnixNano() / int64(paceStep)
+	return p.between(at-paceSlots+1, at)
+}
+
+// lastStep is lastMinute for the step that ended last.
+func (p *pace) lastStep(now time.Time) (entries uint64, p50, p99 time.Duration) {
+	at := now.UnixNano()/int64(paceStep) - 1
+	return p.between(at, at)
+}
+
+// between is lastMinute for the steps from first to last.
+func (p *pace) between(first, last int64) (entries uint64, p50, p99 time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := now.UnixNano() / int64(paceStep)
 	var took [paceBuckets]uint64
 	var n uint64
 	for i := range p.slots {
 		s := &p.slots[i]
-		if s.at <= at-paceSlots || s.at > at {
+		if s.at < first || s.at > last {
 			continue
 		}
 		entries += s.entries

@@ -32,8 +32,8 @@
 // backup is refused, long before messages are.
 //
 // It imports nothing of ours but the nouns and the form of a snapshot; what the
-// store is, it is told as functions. Calls block on the disk. Two that write to
-// one folder at once are the caller's to prevent.
+// store is, it is told as functions. Calls block on the disk. Of two that
+// Take to one folder at once the second is refused.
 package backup
 
 import (

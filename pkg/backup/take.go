@@ -79,6 +79,29 @@ func ReadReport(dir string) (r Report, err error) {
 	return r, err
 }
 
+// Recipient returns whom the backups of a data directory are encrypted to;
+// fs.ErrNotExist is matched if nobody is set.
+func Recipient(dataDir string) (age.Recipient, error) {
+	b, err := os.ReadFile(filepath.Join(dataDir, RecipientName))
+	if err != nil {
+		return nil, err
+	}
+	r, err := age.ParseX25519Recipient(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil, &im.Error{Kind: im.Invalid, Cause: err, Message: fmt.Sprintf("%s holds no age recipient. Make a new key: pipit backup key --new", filepath.Join(dataDir, RecipientName))}
+	}
+	return r, nil
+}
+
+// Estimate is about how large the next backup in a folder will be, of a store of
+// that size.
+func Estimate(dir string, storeBytes int64) int64 {
+	if list, err := List(dir); err == nil && len(list) > 0 {
+		return list[0].Bytes + list[0].Bytes/4
+	}
+	return storeBytes
+}
+
 // Name is what a backup of that time is called.
 func Name(at time.Time) string { return namePrefix + at.UTC().Format(nameTime) + nameSuffix }
 
@@ -172,6 +195,11 @@ func (p Place) Take(ctx context.Context, c Content, estimate int64, thin bool, t
 	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
 		return t, p.cant(err)
 	}
+	unlock, err := Lock(p.Dir)
+	if err != nil {
+		return t, err
+	}
+	defer unlock()
 	if err := p.sweep(); err != nil {
 		return t, p.cant(err)
 	}
@@ -352,6 +380,20 @@ func readBack(name string, id age.Identity) (records uint64, bytes int64, err er
 	}
 	_, records, err = Check(f, id)
 	return records, fi.Size(), err
+}
+
+// Lock keeps others from writing a backup to a folder meanwhile: the
+// timer's and the server's own. im.Conflict: one does.
+func Lock(dir string) (unlock func(), err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = d.Close() // nothing was written
+		return nil, im.E(im.Conflict, "A backup to %s is being made already.", dir)
+	}
+	return func() { _ = d.Close() }, nil // which unlocks; nothing was written
 }
 
 func syncDir(dir string) error {

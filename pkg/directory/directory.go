@@ -77,8 +77,9 @@ type Directory struct {
 	rand    io.Reader
 	log     *slog.Logger
 
-	snap atomic.Pointer[snapshot]
-	mu   sync.Mutex // held while a new snapshot replaces the old one; never over I/O
+	snap   atomic.Pointer[snapshot]
+	keeper atomic.Pointer[im.TenantID] // of the box; stored while tenants is held
+	mu     sync.Mutex                  // held while a new snapshot replaces the old one; never over I/O
 
 	// tenants is held for writing over a change of a tenant and for reading over
 	// a change of a user, so that no user is stored into a tenant that is being
@@ -127,6 +128,9 @@ func New(ctx context.Context, o Options) (*Directory, error) {
 	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
+	}
+	if err := d.loadKeeper(ctx); err != nil {
+		return nil, err
 	}
 	recs, err := d.people.Tenants(ctx)
 	if err != nil {

@@ -67,6 +67,12 @@ func (d *Directory) EraseTenant(ctx context.Context, id im.TenantID) error {
 	}
 	d.tenants.Lock()
 	defer d.tenants.Unlock()
+	if d.Keeper() == id {
+		// Before the tenant goes: whoever makes another one of that id is a stranger.
+		if err := d.setKeeper(ctx, box); err != nil {
+			return err
+		}
+	}
 	if err := d.people.EraseTenant(ctx, id); err != nil {
 		return im.Wrap("directory: erase tenant "+string(id), err)
 	}

@@ -19,7 +19,7 @@ type RecordKind uint8
 const (
 	RecordAudit        RecordKind = 1 // audit: number of the event → event; of the box too
 	RecordAuditState   RecordKind = 2 // audit: "state" → numbers of the first and last event
-	RecordTenant       RecordKind = 3 // directory: "settings" → settings of the tenant
+	RecordTenant       RecordKind = 3 // directory: "settings" → settings of the tenant; of the box, "keeper" → who keeps it
 	RecordAPIToken     RecordKind = 5 // auth: hash of the token → auth.APIToken
 	RecordInvitation   RecordKind = 6 // auth: hash of the code → auth.Invitation
 	RecordAccount      RecordKind = 7 // auth: user → second factor, passkeys

@@ -363,6 +363,9 @@ func bodies(of *school) map[string]string {
 		"preview-roster":        "class,role,name,username\n",
 		"print-cards":           `{"users":["` + of.memberID + `"],"classes":["` + of.class + `"],"again":true}`,
 		"add-oidc-client":       `{"name":"x","kind":"device"}`,
+		"add-box-tenant":        `{"id":"` + of.id + `","name":"x"}`,
+		"update-box-tenant":     `{"name":"x","suspended":true}`,
+		"set-box-tenant":        `{"hosts":["x.local"]}`,
 		"put-oidc-provider":     `{"name":"x","issuer":"https://login.example","client_id":"x"}`,
 	}
 }
@@ -373,7 +376,7 @@ func members(of *school) map[string]string {
 		"/v1/conversations/{id}": of.conv, "/v1/users/{id}": of.memberID, "/v1/invitations/{invitation}": of.invitation,
 		"/v1/me/passkeys/{passkey}": "none", "/v1/sessions/{session}": of.signIn, "/v1/tokens/{token}": of.program,
 		"/v1/classes/{id}": of.class, "/v1/guardians/{id}": of.memberID,
-		"/v1/oidc/clients/{id}": of.client, "/v1/oidc/providers/{id}": of.provider,
+		"/v1/oidc/clients/{id}": of.client, "/v1/oidc/providers/{id}": of.provider, "/v1/box/tenants/{tenant}": of.id,
 		"/v1/me/providers/{id}": of.provider,
 	}
 }
@@ -381,7 +384,7 @@ func members(of *school) map[string]string {
 // named are the routes whose path holds a name that each tenant gives in a space
 // of its own: the caller gets one of that name, or finds none, and unharmed holds
 // that it is another one.
-var named = []string{"put-oidc-provider", "get-oidc-provider", "remove-oidc-provider"}
+var named = []string{"put-oidc-provider", "get-oidc-provider", "test-oidc-provider", "remove-oidc-provider"}
 
 // last are the routes that end the caller's own sign-in: they are called last.
 var last = []string{"delete-sessions", "sign-out"}

@@ -398,6 +398,7 @@ type TenantSettings struct {
 	AuditDays int      `json:"audit_days" minimum:"1" maximum:"3650" doc:"How long audit events are kept, days of running time."`
 	Quota     Quota    `json:"quota" doc:"What the operator allows; 0: no bound."`
 	Usage     Usage    `json:"usage"`
+	Keeper    bool     `json:"keeper,omitempty" doc:"Its owners look after the box: /v1/box."`
 }
 
 // SettingsChange changes settings; what is left out stays.
@@ -445,6 +446,7 @@ type TenantDetail struct {
 type BoxSettings struct {
 	Hosts     *[]string `json:"hosts,omitempty" nullable:"false" maxItems:"20" doc:"All of them; an empty list removes them."`
 	Quota     *Quota    `json:"quota,omitempty" nullable:"false" doc:"All five bounds; 0: no bound."`
+	Keeper    *bool     `json:"keeper,omitempty" nullable:"false" doc:"true: its owners look after the box from their browsers, and nobody else's; false: nobody's, if it was this one."`
 	StaffTOTP *bool     `json:"staff_totp,omitempty" nullable:"false"`
 	AuditDays *int      `json:"audit_days,omitempty" nullable:"false" minimum:"1" maximum:"3650"`
 }
