@@ -27,7 +27,7 @@ export async function signOut(url: string, token?: string): Promise<void> {
 }
 
 /** One REST call; a problem document (RFC 9457) becomes a PipitError. */
-export async function rest<T>(url: string, method: string, path: string, o: { token?: string; body?: unknown; headers?: Record<string, string> } = {}): Promise<T> {
+export async function rest<T>(url: string, method: string, path: string, o: { token?: string; body?: unknown; /** A body that goes as it is. */ raw?: Blob; headers?: Record<string, string>; /** Sees the answer's headers. */ seen?: (r: Response) => void } = {}): Promise<T> {
   const r = await fetch(url.replace(/\/$/, '') + path, {
     method,
     headers: {
@@ -36,8 +36,9 @@ export async function rest<T>(url: string, method: string, path: string, o: { to
       ...(o.token ? { Authorization: `Bearer ${o.token}` } : {}),
       ...o.headers,
     },
-    ...(o.body === undefined ? {} : { body: JSON.stringify(o.body) }),
+    ...(o.raw ? { body: o.raw } : o.body === undefined ? {} : { body: JSON.stringify(o.body) }),
   });
+  o.seen?.(r);
   const text = await r.text();
   let v: any;
   try {

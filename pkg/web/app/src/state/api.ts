@@ -54,11 +54,17 @@ export interface AuditEvent {
   object?: string;
   name?: string;
   result: string;
+  addr?: string;
+  detail?: Record<string, string>;
 }
 
 export interface Settings {
   staff_totp: boolean;
   audit_days: number;
+  hosts: string[];
+  /** Its owners look after the box. */
+  keeper?: boolean;
+  quota: { users: number; conversations: number; stored_bytes: number; connections: number };
   usage: { users: number; conversations: number; stored_bytes: number; connections: number };
 }
 

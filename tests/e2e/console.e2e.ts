@@ -1,0 +1,255 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Page } from 'playwright-core';
+import { mkdirSync } from 'node:fs';
+import { accessible, clean, desktop, phone, shut, signedIn } from './browser';
+import { Server } from './server';
+
+const pictures = process.env.PIPIT_CONSOLE_PICTURES;
+const hostile = '<img src=x onerror=window.owned=1>';
+const long = '实验小学五年级甲班家长委员会春游筹备与后勤保障协调工作小组（第二学期）';
+
+let server: Server;
+beforeAll(async () => {
+  server = await Server.start();
+  server.tenant('oakhill', '橡树小学');
+  server.people({ username: 'linxiao', name: '林晓', role: 'owner' }, { username: 'wangmin', name: '王敏老师', role: 'staff' }, { username: 'adam', name: 'Adam', role: 'admin' }, { username: 'bob', name: 'Bob Ito' }, { username: 'mal', name: hostile });
+  server.tool(['tenant', 'keeper', 'oakhill']);
+  server.tool(['backup', 'key']);
+}, 120_000);
+afterAll(async () => {
+  await shut();
+  await server?.close();
+});
+
+const pages = ['people', 'classes', 'roster', 'invitations', 'rules', 'signin', 'tokens', 'settings', 'audit', 'box', 'backups', 'tenants'] as const;
+async function go(page: Page, to: string): Promise<void> {
+  await page.goto(`${server.url}/#/admin/${to}`);
+  await page.locator('.console h1').waitFor();
+}
+/** Nothing that was typed became more than text. */
+async function inert(page: Page): Promise<void> {
+  expect(await page.evaluate(() => (window as any).owned)).toBeUndefined();
+  expect(await page.locator('.console img, .console script, .console iframe').count()).toBe(0);
+}
+
+test('a roster: what would change, bad rows by line, then it is done', async () => {
+  const page = await signedIn(server, 'linxiao');
+  await go(page, 'roster');
+  const file = (text: string) => ({ name: 'list.csv', mimeType: 'text/csv', buffer: Buffer.from(text) });
+  const input = page.locator('input[type=file]');
+  await input.setInputFiles(file(`class,role,name,username\n5A,teacher,Tina Oak,tina\n5A,student,"${hostile}",sam\n5A,king,Bad Role,bad\n`));
+  await page.getByText('1 row is not right').waitFor();
+  await page.getByRole('cell', { name: 'list.csv:4' }).waitFor();
+  expect(await page.getByRole('button', { name: 'Import', exact: true }).isDisabled()).toBe(true);
+  await accessible(page, 'roster with a bad row');
+  await input.setInputFiles(file(`class,role,name,username\n5A,teacher,Tina Oak,tina\n5A,student,"${hostile}",sam\n${long},student,长名字的同学,chang\n`));
+  await page.getByText('People added').waitFor();
+  await page.getByText('Classes added').waitFor();
+  await page.getByText(hostile).first().waitFor();
+  await accessible(page, 'diff');
+  // Nothing has changed before one says so.
+  expect(server.tool(['user', 'list', '--tenant', 'oakhill'])).not.toContain('tina');
+  await page.getByRole('button', { name: 'Import', exact: true }).click();
+  await page.getByText('The roster is imported.').waitFor();
+  await page.locator('.list').getByText('list.csv').first().waitFor();
+  expect(server.tool(['user', 'list', '--tenant', 'oakhill'])).toContain('tina');
+  const [cards] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Print login cards' }).click()]);
+  expect(cards.suggestedFilename()).toBe('cards.html');
+  await inert(page);
+
+  // Classes came with it; one is renamed, somebody joins, and it ends.
+  await go(page, 'classes');
+  await page.getByRole('button', { name: /^5A/ }).click();
+  await page.getByRole('dialog').getByText('Tina Oak').waitFor();
+  await accessible(page, 'class');
+  await page.getByRole('button', { name: '+ Add a student' }).click();
+  await page.getByRole('searchbox', { name: 'Add a student' }).fill('bob');
+  await page.getByRole('button', { name: /Bob Ito/ }).click();
+  await page.getByLabel('Name', { exact: true }).fill('5A ' + hostile);
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('button', { name: /2 students/ }).click();
+  await page.getByRole('button', { name: 'End the class' }).click();
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  await page.getByLabel(/Ended ones/).check();
+  await page.getByRole('button', { name: /^5A/ }).waitFor();
+  await inert(page);
+  clean(page);
+  await page.context().close();
+});
+
+test('rules: one by one, what differs, back to the preset, and two people at once', async () => {
+  const page = await signedIn(server, 'linxiao');
+  await go(page, 'rules');
+  await page.getByRole('button', { name: /^School/ }).click();
+  await page.getByRole('button', { name: 'Use this preset' }).click();
+  await page.getByText('All rules are those of the preset.').waitFor();
+  await page.locator('summary', { hasText: 'Member' }).first().click();
+  await page.getByRole('radiogroup', { name: 'Who may start a conversation with whom: Member → Member' }).getByText('yes').click();
+  await page.getByRole('checkbox', { name: 'Quiet hours: Member' }).check();
+  await page.getByText('2 changes are not saved').waitFor();
+  // Meanwhile somebody at the box changes another one.
+  server.tool(['policy', 'set', '--tenant', 'oakhill', 'recall=erase']);
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Somebody else changed this meanwhile.').waitFor();
+  await page.getByText('What becomes of a recalled message: It is wiped from the box at once').waitFor();
+  await accessible(page, 'conflict');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('3 rules differ from the preset').waitFor();
+  const policy = server.tool(['policy', 'show', '--tenant', 'oakhill']);
+  expect(policy).toMatch(/direct\.member\.member\s+yes/);
+  expect(policy).toMatch(/quiet\.member\s+22:00-06:00/);
+  await page.getByRole('button', { name: /^Back to the preset.*Member → Member/ }).click();
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('2 rules differ from the preset').waitFor();
+  clean(page);
+  await page.context().close();
+});
+
+test('sign-in, programs and tokens: secrets are shown once', async () => {
+  const page = await signedIn(server, 'linxiao');
+  await go(page, 'signin');
+  await page.getByRole('button', { name: 'Add a provider' }).click();
+  await page.getByLabel(/^Name/).fill(`Login ${hostile}`);
+  await page.getByLabel(/^Short name/).fill('login');
+  await page.getByLabel(/^Address of the provider/).fill('http://127.0.0.1:9/nobody');
+  await page.getByLabel(/^Client ID/).fill('pipit');
+  await page.getByLabel(/^Client secret/).fill('sEcret-of-the-provider');
+  await accessible(page, 'provider');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('127.0.0.1:9').waitFor();
+  await page.getByRole('button', { name: /^Test/ }).click();
+  await page.getByText('does not answer as a provider').waitFor();
+  await page.getByRole('button', { name: /^Edit/ }).click();
+  expect(await page.getByLabel(/^Client secret/).inputValue()).toBe('');
+  await page.keyboard.press('Escape');
+  expect(await page.content()).not.toContain('sEcret-of');
+  await page.getByRole('button', { name: 'Add a program' }).click();
+  await page.getByLabel(/^Name/).fill('Timetable');
+  await page.getByLabel(/^Redirect addresses/).fill('https://timetable.example/cb');
+  await page.getByRole('button', { name: 'Add a program' }).last().click();
+  const secret = (await page.locator('dialog .code').innerText()).trim();
+  expect(secret.length).toBeGreaterThan(20);
+  await page.getByRole('button', { name: 'Done' }).click();
+  await page.getByText('https://timetable.example/cb').waitFor();
+  expect(await page.content()).not.toContain(secret);
+  await inert(page);
+  await page.getByRole('button', { name: /^Remove.*Login/ }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await page.getByText('People sign in with a user name and password of this box only.').waitFor();
+
+  await go(page, 'tokens');
+  await page.getByRole('button', { name: 'Make a token' }).click();
+  await page.getByLabel(/^Name/).fill(hostile);
+  await page.getByLabel(/Read people/).check();
+  await page.getByRole('dialog').getByRole('button', { name: 'Make a token' }).click();
+  const token = (await page.locator('dialog .code').innerText()).trim();
+  expect(token).toMatch(/^pa_oakhill_/);
+  await page.getByRole('button', { name: 'Done' }).click();
+  await page.getByRole('button', { name: /^End/ }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'End' }).click();
+  await page.getByText('No program has a token.').waitFor();
+  await inert(page);
+
+  // The log has all of it, by what and by result.
+  await go(page, 'audit');
+  await page.getByRole('cell', { name: /token.delete/ }).first().waitFor();
+  await page.getByLabel('What').selectOption('token.');
+  await expect.poll(() => page.locator('tbody tr').count()).toBe(2);
+  await page.getByLabel('Result').selectOption('refused');
+  await page.getByText('Nothing found.').waitFor();
+  await page.getByRole('button', { name: 'Clear' }).click();
+  const [csv] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'Save as CSV' }).click()]);
+  expect(csv.suggestedFilename()).toBe('audit.csv');
+  await inert(page);
+  clean(page);
+  await page.context().close();
+});
+
+for (const [size, options] of [['desktop', desktop], ['phone', phone]] as const)
+  for (const scheme of ['light', 'dark'] as const)
+    test(`axe finds nothing serious, and nothing is wider than the screen: ${size}, ${scheme}`, async () => {
+      const locale = (size === 'phone') === (scheme === 'light') ? 'zh-CN' : 'en-GB';
+      const page = await signedIn(server, 'linxiao', { ...options, locale, colorScheme: scheme });
+      if (pictures) mkdirSync(pictures, { recursive: true });
+      for (const to of pages) {
+        await go(page, to);
+        await page.waitForLoadState('networkidle').catch(() => {});
+        await page.waitForTimeout(300);
+        await accessible(page, `${to}, ${size}, ${locale}`);
+        expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth && (document.querySelector('.console .page')?.scrollWidth ?? 0) <= (document.querySelector('.console .page')?.clientWidth ?? 0)), to).toBe(true);
+        if (pictures) await page.screenshot({ path: `${pictures}/${to}-${size}-${scheme}-${locale.slice(0, 2)}.png`, animations: 'disabled' });
+      }
+      await inert(page);
+      clean(page);
+      await page.context().close();
+    });
+
+test('the box: live figures, a backup, other organisations; for its keeper alone', async () => {
+  // An admin looks at the box and not at the other organisations.
+  const adam = await signedIn(server, 'adam', phone);
+  await adam.goto(`${server.url}/#/admin`);
+  await adam.getByRole('link', { name: 'Backups' }).waitFor();
+  expect(await adam.getByRole('link', { name: 'Organisations' }).count()).toBe(0);
+  await adam.getByRole('link', { name: 'Backups' }).click();
+  await expect.poll(() => adam.evaluate(() => document.activeElement?.tagName)).toBe('H1');
+  await adam.getByRole('button', { name: 'Back', exact: true }).click();
+  await adam.getByRole('link', { name: 'Backups' }).waitFor();
+  clean(adam);
+  await adam.context().close();
+
+  const page = await signedIn(server, 'linxiao');
+  await go(page, 'box');
+  await page.getByText('People online').first().waitFor();
+  await page.locator('figure.chart').nth(3).waitFor({ timeout: 60_000 });
+  await page.getByText(/People online in the last 15 minutes: now 1/).waitFor({ state: 'attached' });
+  // In a hidden tab nobody asks.
+  let asked = 0;
+  page.on('request', (r) => r.url().includes('/v1/box') && asked++);
+  await page.evaluate(() => {
+    Object.defineProperty(document, 'hidden', { value: true, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  });
+  await page.waitForTimeout(6000); // one that was planned may still look, and stop there
+  const before = asked;
+  await page.waitForTimeout(6000);
+  expect(asked).toBe(before);
+  await page.evaluate(() => {
+    Object.defineProperty(document, 'hidden', { value: false, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  });
+  await expect.poll(() => asked).toBeGreaterThan(before);
+
+  await go(page, 'backups');
+  await page.getByText('never yet').waitFor();
+  await page.getByRole('button', { name: 'Back up now' }).click();
+  await page.getByText(/records read back/).waitFor();
+  await expect.poll(() => page.locator('tbody tr').count()).toBe(1);
+
+  await go(page, 'tenants');
+  await page.getByRole('button', { name: 'Add an organisation' }).click();
+  await page.getByLabel('Name of the organisation').fill(`Elm ${hostile}`);
+  await page.getByLabel(/^Short name/).fill('elm');
+  await page.getByLabel(/^Name of its first owner/).fill('Eve Elm');
+  await page.getByRole('dialog').getByRole('button', { name: 'Add an organisation' }).click();
+  await page.locator('dialog .code').waitFor();
+  await accessible(page, 'the first owner’s code');
+  await page.getByRole('button', { name: 'Done' }).click();
+  await page.getByRole('button', { name: /^Elm/ }).click();
+  await page.getByRole('dialog').getByLabel('People').fill('1');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('meter', { name: 'People' }).waitFor();
+  await accessible(page, 'organisation');
+  await page.getByRole('button', { name: 'Suspend' }).click();
+  await page.getByRole('dialog').getByText('Nobody can sign in. Nothing is lost.').waitFor();
+  await page.getByRole('button', { name: 'Resume' }).click();
+  const [zip] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'Export' }).click()]);
+  expect(zip.suggestedFilename()).toBe('elm.zip');
+  await page.getByRole('button', { name: 'Delete', exact: true }).click();
+  await page.getByLabel('Type elm to delete it').fill('elm');
+  await page.getByRole('button', { name: 'Delete', exact: true }).last().click();
+  await page.getByRole('button', { name: 'Bring it back' }).click();
+  await page.getByRole('button', { name: 'Suspend' }).waitFor();
+  await inert(page);
+  clean(page);
+  await page.context().close();
+});
