@@ -1,42 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { clean, composer, log, shut, signedIn, wrong } from './browser';
+import { corpus, cut } from './corpus';
 import { Server } from './server';
-
-/** Texts that want to be more than text. Each would set window.owned, load something, or leave the page. */
-const corpus = [
-  '<script>window.owned=1</script>',
-  '<img src=x onerror=window.owned=1>',
-  '<svg/onload=window.owned=1>',
-  '"><svg onload=window.owned=1>',
-  "'-window.owned=1-'",
-  '</title><script>window.owned=1</script>',
-  '</textarea><script>window.owned=1</script>',
-  '<iframe srcdoc="<script>parent.owned=1</script>">',
-  '<math><mtext></p><img src onerror=window.owned=1>',
-  '<a href="javascript:window.owned=1">click</a>',
-  '[click](javascript:window.owned=1)',
-  '[click](JaVaScRiPt:window.owned=1)',
-  '[click](java\tscript:window.owned=1)',
-  '[click](data:text/html,<script>window.owned=1</script>)',
-  '[click](https://x.example/"onmouseover="window.owned=1)',
-  '`<img src=x onerror=window.owned=1>`',
-  '```\n</code></pre><script>window.owned=1</script>\n```',
-  '**<img src=x onerror=window.owned=1>**',
-  '{{constructor.constructor("window.owned=1")()}}',
-  '${window.owned=1}',
-  '{@html "<img src=x onerror=window.owned=1>"}',
-  '<style>*{display:none}</style>',
-  '<base href=https://evil.example/>',
-  '<meta http-equiv=refresh content="0;url=https://evil.example/">',
-  '<form action=https://evil.example><button>x</button></form>',
-  '\u202Eevil\u202C ​\u0000\uFEFF',
-  'a'.repeat(4000),
-  '̈'.repeat(800) + 'zalgo',
-  '@'.repeat(500) + '*'.repeat(500) + '['.repeat(500) + '`'.repeat(499),
-  '__proto__',
-  'constructor',
-];
-const cut = (s: string) => [...s.replace(/[\u0000-\u001f]/g, ' ')].slice(0, 100).join('');
 
 let server: Server;
 beforeAll(async () => {

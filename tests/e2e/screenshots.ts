@@ -14,6 +14,7 @@ let s: School;
 beforeAll(async () => {
   mkdirSync(out, { recursive: true });
   s = await school();
+  s.server.tool(['tenant', 'keeper', 'oakhill']);
 });
 afterAll(async () => {
   await shut();
@@ -58,6 +59,12 @@ for (const [size, options] of [['desktop', desktop], ['phone', phone]] as const)
         await page.locator('.list header .icon').click();
         await page.waitForTimeout(300);
         await shot('new');
+        for (const to of ['people', 'classes', 'roster', 'invitations', 'rules', 'signin', 'tokens', 'settings', 'audit', 'box', 'backups', 'tenants']) {
+          await page.goto(`${s.server.url}/#/admin/${to}`);
+          await page.locator('.console h1').waitFor();
+          await page.waitForTimeout(500);
+          await shot(`admin-${to}`);
+        }
         clean(page);
         await page.context().close();
       });

@@ -71,6 +71,14 @@ test('a new box: the wizard, people, and the first conversation between two of t
     await accessible(page, tab);
   }
   await page.getByText('user.create').first().waitFor();
+  // What is in use is counted from the first minute on: Ann, Bob and the roster's two.
+  await page.getByRole('link', { name: 'Organisation', exact: true }).click();
+  const use = (what: string) => page.locator('dl > div', { has: page.getByText(what, { exact: true }) }).locator('dd').first().innerText();
+  await page.getByText('Connections now').waitFor();
+  expect(await use('People')).toBe('4');
+  expect(Number(await use('Connections now'))).toBeGreaterThan(0);
+  expect(await use('Conversations')).toBe('2'); // of the class
+  expect(await use('Stored')).toMatch(/^[1-9]/);
 
   const bob = await open(server, phone);
   await bob.locator('input[autocomplete=username]').fill('bob');
