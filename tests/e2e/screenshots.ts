@@ -59,6 +59,7 @@ for (const [size, options] of [['desktop', desktop], ['phone', phone]] as const)
         await page.locator('.list header .icon').click();
         await page.waitForTimeout(300);
         await shot('new');
+        await page.keyboard.press('Escape'); // the dialog lies over every page
         for (const to of ['people', 'classes', 'roster', 'invitations', 'rules', 'signin', 'tokens', 'settings', 'audit', 'box', 'backups', 'tenants']) {
           await page.goto(`${s.server.url}/#/admin/${to}`);
           await page.locator('.console h1').waitFor();
