@@ -252,6 +252,8 @@ test('the box: live figures, a backup, other organisations; for its keeper alone
   // In a hidden tab nobody asks.
   let asked = 0;
   page.on('request', (r) => r.url().includes('/v1/box') && asked++);
+  await page.waitForTimeout(6000);
+  expect(asked).toBeLessThan(8); // two each five seconds, and the backups each minute
   await page.evaluate(() => {
     Object.defineProperty(document, 'hidden', { value: true, configurable: true });
     document.dispatchEvent(new Event('visibilitychange'));

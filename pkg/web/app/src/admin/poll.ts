@@ -1,3 +1,5 @@
+import { untrack } from 'svelte';
+
 /**
  * Calls `fn` now and again each `ms`, one call at a time; not while the tab is
  * hidden, and at once when it is seen again. Returns what ends it.
@@ -10,7 +12,7 @@ export function poll(fn: () => Promise<unknown>, ms: number): () => void {
     clearTimeout(timer);
     if (busy || ended || document.hidden) return;
     busy = true;
-    await fn().catch(() => {});
+    await untrack(fn).catch(() => {}); // what it reads must not start an effect again, and with it the poll
     busy = false;
     if (!ended) timer = setTimeout(turn, ms);
   }
