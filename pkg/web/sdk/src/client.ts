@@ -48,6 +48,7 @@ export interface ClientEvents {
 
 const probeAfterMs = 5_000; // silence after which a wake-up asks whether the connection lives
 const probeMs = 1_000;
+const wakeMs = 200; // the attempt after a wake-up comes within this
 const pingMs = 10_000;
 const attemptMs = 15_000;
 
@@ -67,6 +68,8 @@ export class Client extends Emitter<ClientEvents> {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private watchdog: ReturnType<typeof setInterval> | undefined;
   private failures = 0;
+  private attemptedAt = 0;
+  private woken = false; // during the present attempt
   private wanted = false;
   private epoch = '';
   private sync = '';
@@ -130,13 +133,15 @@ export class Client extends Emitter<ClientEvents> {
    * none, tries at once instead of when the back-off says.
    */
   wake(): void {
-    if (!this.wanted || this.state === 'connecting' || this.state === 'signed-out' || this.state === 'stopped') return;
-    if (this.state === 'offline') {
+    if (!this.wanted || this.state === 'signed-out' || this.state === 'stopped') return;
+    if (this.state === 'connecting') {
+      // An attempt from before the network came back may fail yet, or hang: the next one is not to wait for the back-off.
+      this.woken = true;
+      if (performance.now() - this.attemptedAt > probeMs) this.connection?.drop();
+    } else if (this.state === 'offline') {
       clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.connect(), this.random() * 200);
-      return;
-    }
-    if (this.connection && performance.now() - this.connection.heard > probeAfterMs) this.probe(probeMs);
+      this.timer = setTimeout(() => this.connect(), this.random() * wakeMs);
+    } else if (this.connection && performance.now() - this.connection.heard > probeAfterMs) this.probe(probeMs);
   }
 
   /**
@@ -201,6 +206,8 @@ export class Client extends Emitter<ClientEvents> {
     clearTimeout(this.timer);
     if (!this.wanted || this.connection) return;
     this.attempts++;
+    this.attemptedAt = performance.now();
+    this.woken = false;
     this.set('connecting');
     const url = this.options.url.replace(/^http/, 'ws').replace(/\/$/, '') + '/v1/ws';
     const factory = this.options.WebSocket ?? (globalThis as { WebSocket?: SocketFactory }).WebSocket;
@@ -297,7 +304,8 @@ export class Client extends Emitter<ClientEvents> {
     this.code = code;
     if (action.do === 'sign-in') return this.set('signed-out');
     if (action.do === 'stop') return this.set('stopped');
-    const max = action.do === 'reconnect' ? action.maxDelayMs : Math.min(30_000, 500 * 2 ** this.failures++);
+    let max = action.do === 'reconnect' ? action.maxDelayMs : Math.min(30_000, 500 * 2 ** this.failures++);
+    if (this.woken && action.do === 'backoff') max = wakeMs;
     const delay = this.random() * max;
     this.retryAt = Date.now() + delay;
     this.set('offline');

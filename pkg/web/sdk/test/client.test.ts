@@ -133,6 +133,29 @@ test('after a sleep a dead connection is noticed within a second and one request
   expect(c.attempts).toBe(2);
 });
 
+test('an attempt from before the network came back costs no back-off, and one that hangs is given up', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'Date', 'performance'] });
+  for (const hangs of [false, true]) {
+    server.deaf = true;
+    const c = connect(undefined, { random: () => 0.999 });
+    await c.start();
+    await vi.advanceTimersByTimeAsync(60_000);
+    server.deaf = false;
+    server.hung = [];
+    while (server.hung.length === 0) await vi.advanceTimersByTimeAsync(100);
+    await vi.advanceTimersByTimeAsync(hangs ? 2_000 : 500);
+    const [socket] = server.hung;
+    server.hung = undefined;
+    const tried = c.attempts;
+    for (let i = 0; i < 3; i++) c.wake();
+    if (!hangs) socket!.break(1006);
+    await vi.advanceTimersByTimeAsync(300);
+    expect(c.state).toBe('online');
+    expect(c.attempts).toBe(tried + 1);
+    await c.stop();
+  }
+});
+
 test('when the network is said to be gone, silence means offline within a second, and an answer means nothing', async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'Date', 'performance'] });
   const c = connect();

@@ -16,6 +16,8 @@ export class FakeServer {
   /** The connection breaks after the request was carried out, before the reply. */
   loseReplies = 0;
   deaf = false;
+  /** Connections that nobody answers or refuses. */
+  hung: FakeSocket[] | undefined;
 
   readonly factory = (() => {
     const server = this;
@@ -92,6 +94,7 @@ class FakeSocket implements Socket {
   constructor(private readonly server: FakeServer) {
     queueMicrotask(() => {
       if (server.deaf) return this.break(1006);
+      if (server.hung) return void server.hung.push(this);
       server.sockets.add(this);
       this.onopen?.({});
     });
