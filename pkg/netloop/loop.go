@@ -143,8 +143,8 @@ type Timer struct {
 
 func (t *Timer) expire(int64) { t.fn() }
 
-// After runs fn on the loop after d, not earlier, and about a millisecond later.
-// Loop goroutine only.
+// After runs fn on the loop d after the beginning of this turn, not earlier, and
+// about a millisecond later: a turn reads the clock once. Loop goroutine only.
 func (l *Loop) After(d time.Duration, fn func()) *Timer {
 	t := &Timer{l: l, fn: fn}
 	t.node.owner = t
@@ -156,8 +156,8 @@ func (l *Loop) After(d time.Duration, fn func()) *Timer {
 // goroutine only.
 func (t *Timer) Stop() bool { return t.l.wheel.stop(&t.node) }
 
-// Reset runs the function again after d from now, and not as planned before. Loop
-// goroutine only.
+// Reset runs the function again d after the beginning of this turn, and not as
+// planned before. Loop goroutine only.
 func (t *Timer) Reset(d time.Duration) {
 	t.l.wheel.stop(&t.node)
 	t.l.wheel.add(&t.node, t.l.after(d))

@@ -386,7 +386,8 @@ func TestPostOrderAndTimers(t *testing.T) {
 	fired := make(chan time.Duration, 3)
 	var start time.Time
 	onLoop(t, l, func() {
-		start = time.Now()
+		time.Sleep(2 * time.Millisecond)
+		start = l.start.Add(l.now) // timers count from where the turn began
 		stopped := l.After(time.Millisecond, func() { t.Error("a stopped timer fired") })
 		if !stopped.Stop() || stopped.Stop() {
 			t.Error("Stop answers wrong")
