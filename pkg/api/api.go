@@ -120,6 +120,7 @@ func (a *API) publicAPI(mux *http.ServeMux) huma.API {
 	a.registerTokens(api)
 	a.registerOIDC(api)
 	a.registerWays(api)
+	a.registerPrograms(api)
 	a.registerAudit(api)
 	a.registerSetup(api)
 	a.registerRules(api)

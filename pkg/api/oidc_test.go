@@ -59,6 +59,25 @@ func (r *rig) everyOIDCOperation(owner string, bob im.UserID) {
 		r.want(r.do("DELETE", base+"/providers/school", token, ""), 404, "not_found", "")
 	}
 	r.everyWay(member)
+	a := r.do("GET", "/v1/me/programs", member, "")
+	r.want(a, 200, "", "")
+	if string(a.body) != `{"programs":[]}`+"\n" {
+		t.Errorf("programs %s", a.body)
+	}
+	r.want(r.do("DELETE", "/v1/me/programs/portal", member, ""), 404, "not_found", "")
+	// A consent, as the page leaves one; pkg/app goes the whole way.
+	err = r.store.UpdateRecords(context.Background(), "oakhill", func(tx store.RecordTx) error {
+		tx.Put(store.RecordOIDCConsent, string(bob)+"/portal", []byte(`{"scopes":["chat"],"time":7}`))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a = r.do("GET", "/v1/me/programs", member, ""); !strings.Contains(string(a.body), `{"id":"portal","name":"portal","scopes":["chat"],"since":7,"sign_ins":0}`) {
+		t.Errorf("programs %s", a.body)
+	}
+	r.want(r.do("DELETE", "/v1/me/programs/portal", owner, ""), 404, "not_found", "") // somebody else's
+	r.want(r.do("DELETE", "/v1/me/programs/portal", member, ""), 204, "", "")
 	r.want(r.do("GET", "/v1/oidc/clients", member, ""), 403, "forbidden", "")
 	r.want(r.do("POST", "/v1/oidc/clients", member, `{"name":"x","kind":"device"}`), 403, "forbidden", "")
 	r.want(r.do("DELETE", "/v1/oidc/clients/x", member, ""), 403, "forbidden", "")

@@ -40,6 +40,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/health"
 	"github.com/pipit-im/pipit/pkg/hub"
 	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/machine"
 	"github.com/pipit-im/pipit/pkg/metrics"
 	"github.com/pipit-im/pipit/pkg/netloop"
 	"github.com/pipit-im/pipit/pkg/roster"
@@ -61,6 +62,8 @@ type Options struct {
 	// Trial is nil but in a version that has yet to prove itself. It watches
 	// readiness and returns an error when the process must give up.
 	Trial func(ctx context.Context, ready func() error) error
+	// Machine is whose clock is judged. The zero value is the one that this runs on.
+	Machine machine.Machine
 }
 
 // App is a server. New opens everything, Run serves.
@@ -72,6 +75,7 @@ type App struct {
 	trial  func(ctx context.Context, ready func() error) error
 	began  time.Time
 
+	host   machine.Machine // whose clock is judged
 	cfg    atomic.Pointer[config.Config]
 	memory sysd.MemoryLimit // watchHealth's, once that runs
 	// memoryNow is the soft bound that holds now.
@@ -112,7 +116,7 @@ type App struct {
 // New opens the server: sockets answer "starting" first, then the store, then
 // everything above it. On an error all that was opened is closed again.
 func New(ctx context.Context, o Options) (_ *App, err error) {
-	a := &App{log: o.Log, out: o.Out, reload: o.Reload, level: o.Level, trial: o.Trial, began: time.Now(), failed: make(chan error, 1)}
+	a := &App{log: o.Log, out: o.Out, reload: o.Reload, level: o.Level, trial: o.Trial, began: time.Now(), host: o.Machine, failed: make(chan error, 1)}
 	cfg := o.Config
 	a.cfg.Store(&cfg)
 	defer func() {

@@ -19,7 +19,6 @@ import (
 	"github.com/pipit-im/pipit/pkg/config"
 	"github.com/pipit-im/pipit/pkg/health"
 	"github.com/pipit-im/pipit/pkg/im"
-	"github.com/pipit-im/pipit/pkg/machine"
 	"github.com/pipit-im/pipit/pkg/metrics"
 	"github.com/pipit-im/pipit/pkg/store"
 	"github.com/pipit-im/pipit/pkg/sysd"
@@ -79,7 +78,7 @@ func (a *App) look() {
 	b.Update(health.StoreDamaged, s.Damaged > 0, fmt.Sprintf("%d found since the start", s.Damaged))
 	b.Update(health.ReserveSpent, s.State != store.ReadOnly && a.config().Storage.ReserveBytes > 0 && s.ReserveBytes == 0, "")
 
-	b.Update(health.ClockUntrusted, !machine.Machine{}.ClockTrust(a.config().DataDir).Believed(), "")
+	b.Update(health.ClockUntrusted, !a.host.ClockTrust(a.config().DataDir).Believed(), "")
 
 	wanted := uint64(a.config().Limits.Connections) + 256
 	b.Update(health.DescriptorsLow, a.fdMax > 0 && a.fdMax < wanted, fmt.Sprintf("%d allowed, %d wanted", a.fdMax, wanted))

@@ -18,6 +18,7 @@ import (
 	"github.com/pipit-im/pipit/pkg/client"
 	"github.com/pipit-im/pipit/pkg/config"
 	"github.com/pipit-im/pipit/pkg/im"
+	"github.com/pipit-im/pipit/pkg/machine"
 )
 
 // patience bounds each wait for something that must happen; only a fault meets it.
@@ -69,6 +70,12 @@ func newBox(t *testing.T, settings ...string) *box {
 // newBoxWith lets prepare work on the data directory before the server starts.
 func newBoxWith(t *testing.T, prepare func(dir string), settings ...string) *box {
 	t.Helper()
+	return newBoxOn(t, machine.Machine{}, prepare, settings...)
+}
+
+// newBoxOn says beside that on which machine it runs.
+func newBoxOn(t *testing.T, m machine.Machine, prepare func(dir string), settings ...string) *box {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "pipit-app-") // short: a socket's path has 107 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +96,7 @@ func newBoxWith(t *testing.T, prepare func(dir string), settings ...string) *box
 	level.Set(slog.LevelDebug)
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	b.App, err = New(ctx, Options{Config: cfg, Reload: load, Level: level, Out: io.Discard,
+	b.App, err = New(ctx, Options{Config: cfg, Reload: load, Level: level, Out: io.Discard, Machine: m,
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: level}))})
 	if err != nil {
 		stop()

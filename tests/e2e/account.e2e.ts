@@ -172,6 +172,7 @@ test('devices: seen, ended one by one, and all at once', async () => {
 test('an account elsewhere: linked while signed in, leads in, its own sign-out is offered, unlinked again', async () => {
   // Another box is the provider, under another name, so that cookies stay apart.
   other = await Server.start();
+  for (const s of [server, other]) s.clockSet();
   other.tenant('login', 'County login');
   other.people({ username: 'w.min', name: 'Wang Min' });
   const issuer = `http://localhost:${other.port}/t/login`;

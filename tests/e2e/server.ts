@@ -1,6 +1,6 @@
 /** A real pipitd for one test file: started, fed with people, killed and started again. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -62,6 +62,16 @@ export class Server {
   async close(): Promise<void> {
     if (this.child?.exitCode === null) await this.kill();
     rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  /**
+   * Says that somebody set this machine's clock since it started, as `pipit clock
+   * set` does: id_tokens are given out and believed only then, and the machine of
+   * a test may have no time server.
+   */
+  clockSet(): void {
+    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+    writeFileSync(join(this.dir, 'd', 'clock'), JSON.stringify({ last: new Date().toISOString(), set_boot: boot }) + '\n');
   }
 
   tool(args: string[], input = ''): string {

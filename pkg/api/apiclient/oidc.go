@@ -153,3 +153,17 @@ type LinkedProvider struct {
 	By      string `json:"by,omitempty" enum:"self,rule,new" doc:"Who linked it: the person, an administrator's rule, or the rule that made the account."`
 	Created int64  `json:"created,omitempty" doc:"UTC milliseconds."`
 }
+
+// ProgramList is the programs that may act in somebody's name.
+type ProgramList struct {
+	Programs []Program `json:"programs" nullable:"false"`
+}
+
+// Program is one that a person let act in their name.
+type Program struct {
+	ID      string   `json:"id"`
+	Name    string   `json:"name"`
+	Scopes  []string `json:"scopes" nullable:"false" doc:"What it may do."`
+	Since   int64    `json:"since" doc:"UTC milliseconds."`
+	SignIns int      `json:"sign_ins" doc:"How many of its sign-ins last."`
+}

@@ -234,6 +234,7 @@ func (p *Provider) decide(w http.ResponseWriter, r *http.Request, a ask, s sessi
 	}
 	switch {
 	case decision == "deny":
+		p.auditConsent(r, s, a.client.ID, a.scopes, im.E(im.Forbidden, "the person did not agree"))
 		p.refuseAsk(w, r, a, oidc.ErrAccessDenied().WithDescription("The person did not agree."))
 		return
 	case decision == "allow":
@@ -243,6 +244,7 @@ func (p *Provider) decide(w http.ResponseWriter, r *http.Request, a ask, s sessi
 				return
 			}
 		}
+		p.auditConsent(r, s, a.client.ID, a.scopes, nil)
 	case ask && slices.Contains(a.Prompt, oidc.PromptNone):
 		p.refuseAsk(w, r, a, oauthError("consent_required", "The person has to agree first."))
 		return
@@ -258,6 +260,12 @@ func (p *Provider) decide(w http.ResponseWriter, r *http.Request, a ask, s sessi
 		challenge: a.CodeChallenge, authTime: time.UnixMilli(int64(s.signIn.Created)),
 	})
 	p.answerAsk(w, r, a, &reply{Code: c, State: a.State, Issuer: op.IssuerFromContext(ctx)})
+}
+
+// auditConsent tells what a person answered to a program's request.
+func (p *Provider) auditConsent(r *http.Request, s session, client string, scopes []string, err error) {
+	p.audit(r.Context(), s.actor.Tenant, auth.Event{Action: "consent.create", User: s.user.ID, ByUser: true, Addr: remoteAddr(r), Err: err,
+		Detail: map[string]string{"client": client, "scope": strings.Join(scopes, " ")}})
 }
 
 // mustAsk tells whether the person has to agree: not for the organisation's own

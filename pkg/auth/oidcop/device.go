@@ -145,7 +145,7 @@ func (p *Provider) exchangeDevice(r *http.Request) (*oidc.AccessTokenResponse, e
 	}
 	p.devices.drop(user)
 	g := grant{User: d.user, Client: c.ID, ClientName: c.Name, Scopes: d.scopes, AuthTime: d.authTime}
-	_, answer, err := p.grantFor(ctx, c, g, refreshRequest{g})
+	_, answer, err := p.grantFor(r, c, g, refreshRequest{g})
 	return answer, err
 }
 
@@ -197,9 +197,11 @@ func (p *Provider) devicePage(w http.ResponseWriter, r *http.Request) {
 	}
 	switch decision {
 	case "allow":
+		p.auditConsent(r, s, d.client, allowedTo(s.user, d.scopes), nil)
 		p.log.Info("device allowed", "tenant", string(d.tenant), "user", string(s.user.ID), "client", d.client)
 		p.showDone(w, r, textDeviceDone, textDeviceDoneMore)
 	case "deny":
+		p.auditConsent(r, s, d.client, d.scopes, im.E(im.Forbidden, "the person did not agree"))
 		p.showDone(w, r, textDeviceDenied, textDeviceDeniedMore)
 	default:
 		p.showDeviceConsent(w, r, s, c, codeText, allowedTo(s.user, d.scopes))

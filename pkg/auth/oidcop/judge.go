@@ -16,6 +16,7 @@ func (p *Provider) judge(r *http.Request, in pending, newPassword string) (auth.
 		Tenant: in.Tenant, Username: in.Username, Password: in.Password, TOTP: in.TOTP, NewPassword: newPassword,
 		Device: deviceName(r), Addr: remoteAddr(r),
 	})
+	p.auditSignIn(r, in, got, err)
 	var c *auth.Challenge
 	var e *im.Error
 	switch {
@@ -31,4 +32,20 @@ func (p *Provider) judge(r *http.Request, in pending, newPassword string) (auth.
 		return auth.Granted{}, &signInView{Step: auth.ChallengeNewPassword, Problem: e.Message, AskCode: in.TOTP != ""}, nil
 	}
 	return got, nil, err
+}
+
+// auditSignIn tells who signed in on the page, or whom somebody tried to be: never
+// the name that was typed, which may be a password in the wrong field. A page that
+// asks for one thing more is no attempt yet.
+func (p *Provider) auditSignIn(r *http.Request, in pending, got auth.Granted, err error) {
+	if errors.As(err, new(*auth.Challenge)) {
+		return
+	}
+	e := auth.Event{Action: "session.create", Addr: remoteAddr(r), Err: err, Detail: map[string]string{"with": "password", "on": "page"}}
+	if err == nil {
+		e.User, e.ByUser = got.User.ID, true
+	} else if u, ok := p.users.ByUsername(in.Tenant, in.Username); ok {
+		e.User = u.ID
+	}
+	p.audit(r.Context(), in.Tenant, e)
 }

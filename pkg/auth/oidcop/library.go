@@ -123,8 +123,9 @@ func withAlg(ctx context.Context, c *Client) context.Context {
 
 // clock says why no id_token may be given out now, or nil (DESIGN 5.7).
 func (p *Provider) clock() error {
-	if err := p.trusted(); err != nil {
-		e := oidc.ErrServerError().WithParent(err).WithDescription("The clock of this box is not set, so it can't say who signed in when. Set the time of the box, then try again.")
+	if p.trusted() != nil {
+		// Without the cause as its parent: that would make it a fault of the server.
+		e := oidc.ErrServerError().WithDescription("The clock of this box is not set, so it can't say who signed in when. Set the time of the box, then try again.")
 		e.ErrorType = "temporarily_unavailable"
 		return e
 	}

@@ -35,6 +35,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -63,6 +64,8 @@ const (
 type Users interface {
 	User(t im.TenantID, id im.UserID) (*im.User, bool)
 	Tenant(t im.TenantID) (im.Tenant, bool)
+	// ByUsername folds the name as the directory does.
+	ByUsername(t im.TenantID, name string) (*im.User, bool)
 	OnlyTenant() (im.TenantID, bool)
 }
 
@@ -103,7 +106,9 @@ type Options struct {
 	// TrustedClock returns why the time can't be relied on, for people, or nil. Nil:
 	// it can.
 	TrustedClock func() error
-	Log          *slog.Logger // nil: nothing is logged
+	// Audit is told of sign-ins on the pages, of consents and of grants. Nil: nobody is.
+	Audit auth.Audit
+	Log   *slog.Logger // nil: nothing is logged
 }
 
 // Provider serves the issuers of all tenants.
@@ -118,6 +123,7 @@ type Provider struct {
 	via       func(*http.Request) string
 	tenant    func(host string) (im.TenantID, bool)
 	trusted   func() error
+	audit     auth.Audit
 	log       *slog.Logger
 
 	lib     *op.Provider
@@ -133,7 +139,7 @@ type Provider struct {
 func New(o Options) (*Provider, error) {
 	p := &Provider{
 		auth: o.Auth, grants: o.Grants, users: o.Users, records: o.Records, box: o.Box,
-		profile: o.Profile, externals: o.Externals, via: o.Via, tenant: o.Tenant, trusted: o.TrustedClock, log: o.Log,
+		profile: o.Profile, externals: o.Externals, via: o.Via, tenant: o.Tenant, trusted: o.TrustedClock, audit: o.Audit, log: o.Log,
 	}
 	if p.profile == nil {
 		p.profile = func(context.Context, im.TenantID, im.UserID) (Profile, error) { return Profile{}, nil }
@@ -149,6 +155,9 @@ func New(o Options) (*Provider, error) {
 	}
 	if p.trusted == nil {
 		p.trusted = func() error { return nil }
+	}
+	if p.audit == nil {
+		p.audit = func(context.Context, im.TenantID, auth.Event) {}
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -217,6 +226,14 @@ func tenantOf(ctx context.Context) im.TenantID {
 	return t
 }
 
+type addrKey struct{}
+
+// addrOf returns where the request comes from; enter put it there.
+func addrOf(ctx context.Context) netip.Addr {
+	a, _ := ctx.Value(addrKey{}).(netip.Addr)
+	return a
+}
+
 // issuerOf is the issuer as the client that sent r sees it (RFC 8414 §2).
 func issuerOf(r *http.Request, t im.TenantID) string {
 	scheme := "http"
@@ -234,7 +251,7 @@ func (p *Provider) enter(r *http.Request) (*http.Request, bool) {
 	if !ok || ten.Suspended || !validHost(r.Host) {
 		return r, false
 	}
-	ctx := context.WithValue(r.Context(), tenantKey{}, t)
+	ctx := context.WithValue(context.WithValue(r.Context(), tenantKey{}, t), addrKey{}, remoteAddr(r))
 	return r.WithContext(op.ContextWithIssuer(ctx, issuerOf(r, t))), true
 }
 

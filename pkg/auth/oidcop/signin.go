@@ -185,6 +185,8 @@ func (p *Provider) leaveBrowser(w http.ResponseWriter, r *http.Request) bool {
 				p.showError(w, r, http.StatusServiceUnavailable, textUnavailable)
 				return false
 			}
+			p.audit(ctx, who.Tenant, auth.Event{Action: "session.delete", User: who.User, ByUser: true, Addr: remoteAddr(r),
+				Detail: map[string]string{"session": string(who.SignIn), "on": "page"}})
 		}
 	}
 	for _, c := range auth.ForgetCookies(r) {

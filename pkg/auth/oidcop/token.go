@@ -13,6 +13,7 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
 
+	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/im"
 )
 
@@ -94,6 +95,7 @@ func (p *Provider) takeCode(ctx context.Context, text string) (*codeRequest, err
 		if err := p.auth.Revoke(ctx, t, out.user, replayed); err != nil && !im.Is(err, im.NotFound) {
 			return nil, err
 		}
+		p.auditGrant(ctx, "grant.reuse", grant{ID: replayed, User: out.user, Client: out.client}, "code", nil)
 	}
 	var again bool
 	if out != nil {
@@ -176,7 +178,7 @@ func (p *Provider) exchangeCode(r *http.Request) (*oidc.AccessTokenResponse, err
 		return nil, err
 	}
 	cr := valid.(*codeRequest)
-	g, answer, err := p.grantFor(ctx, c, grant{
+	g, answer, err := p.grantFor(r, c, grant{
 		User: cr.user, Client: c.ID, ClientName: c.Name, Scopes: cr.scopes,
 		AuthTime: im.Millis(cr.authTime.UnixMilli()), AMR: cr.amr,
 	}, cr)
@@ -195,7 +197,8 @@ func (p *Provider) exchangeCode(r *http.Request) (*oidc.AccessTokenResponse, err
 }
 
 // grantFor makes the tokens of a new grant. The person must still be let in.
-func (p *Provider) grantFor(ctx context.Context, c *Client, g grant, request op.IDTokenRequest) (grant, *oidc.AccessTokenResponse, error) {
+func (p *Provider) grantFor(r *http.Request, c *Client, g grant, request op.IDTokenRequest) (grant, *oidc.AccessTokenResponse, error) {
+	ctx := r.Context()
 	t := tenantOf(ctx)
 	if u, ok := p.users.User(t, g.User); !ok || u.Disabled {
 		return grant{}, nil, oidc.ErrInvalidGrant().WithDescription("This person may not sign in.")
@@ -218,8 +221,22 @@ func (p *Provider) grantFor(ctx context.Context, c *Client, g grant, request op.
 			return grant{}, nil, err
 		}
 	}
+	p.auditGrant(ctx, "grant.create", made, r.PostForm.Get("grant_type"), nil)
 	p.log.Info("grant made", "tenant", string(t), "user", string(g.User), "client", c.ID, "grant", string(made.ID), "offline", refresh != "")
 	return made, answer, nil
+}
+
+// auditGrant tells what a program got, gave back or brought twice; with says by
+// what means. Refreshing is not told: it changes nothing, and comes every hour.
+func (p *Provider) auditGrant(ctx context.Context, action string, g grant, with string, err error) {
+	detail := map[string]string{"client": g.Client, "grant": string(g.ID)}
+	if len(g.Scopes) > 0 {
+		detail["scope"] = strings.Join(g.Scopes, " ")
+	}
+	if with != "" {
+		detail["with"] = strings.TrimPrefix(with, "urn:ietf:params:oauth:grant-type:")
+	}
+	p.audit(ctx, tenantOf(ctx), auth.Event{Action: action, User: g.User, Client: g.Client, Addr: addrOf(ctx), Err: err, Detail: detail})
 }
 
 // refreshRequest is a grant as the library wants it for an id_token.
@@ -290,6 +307,7 @@ func (p *Provider) badRefresh(ctx context.Context, g grant, err error) error {
 		if err := p.auth.Revoke(ctx, t, g.User, g.ID); err != nil && !im.Is(err, im.NotFound) {
 			return oidc.ErrServerError().WithParent(err)
 		}
+		p.auditGrant(ctx, "grant.reuse", g, "refresh_token", nil)
 	}
 	return libraryError(err, oidc.ErrInvalidGrant().WithDescription("The refresh token is unknown, used or expired."))
 }
@@ -312,7 +330,9 @@ func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
 		err = nil // a used refresh token names its family as well
 	}
 	if err == nil && g.Client == c.ID {
-		err = p.auth.Revoke(ctx, t, g.User, g.ID)
+		if err = p.auth.Revoke(ctx, t, g.User, g.ID); err == nil {
+			p.auditGrant(ctx, "grant.delete", g, "", nil)
+		}
 	}
 	if err != nil && !im.Is(err, im.NotFound) {
 		p.refuse(w, r, libraryError(err, oidc.ErrServerError()))

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -84,11 +86,12 @@ func (p *RP) admit(w http.ResponseWriter, r *http.Request, t im.TenantID, v *Pro
 			}
 			return
 		}
+		p.tell(r, t, "provider.link", f.Link, true, nil, "provider", v.ID, "by", "self")
 		p.Log.Info("account linked", "tenant", string(t), "user", string(f.Link), "provider", v.ID)
 		http.Redirect(w, r, safe(f.Next), http.StatusSeeOther)
 		return
 	}
-	user, err := p.userOf(ctx, t, v, who)
+	user, err := p.userOf(r, t, v, who)
 	if err != nil {
 		text := Unknown
 		if k := im.KindOf(err); k == im.Internal || k == im.Unavailable {
@@ -103,6 +106,7 @@ func (p *RP) admit(w http.ResponseWriter, r *http.Request, t im.TenantID, v *Pro
 		fail(Unknown, err)
 		return
 	}
+	p.tell(r, t, "session.create", user, true, nil, "with", "provider", "provider", v.ID)
 	p.Log.Info("signed in through a provider", "tenant", string(t), "user", string(user), "provider", v.ID)
 	http.SetCookie(w, &http.Cookie{Name: ViaCookie, Value: v.ID, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil})
 	p.Pages.Enter(w, r, token, f.Next)
@@ -113,7 +117,8 @@ func (p *RP) admit(w http.ResponseWriter, r *http.Request, t im.TenantID, v *Pro
 const ViaCookie = "pipit-via"
 
 // userOf is the one way from a person outside to a user here.
-func (p *RP) userOf(ctx context.Context, t im.TenantID, v *Provider, who person) (im.UserID, error) {
+func (p *RP) userOf(r *http.Request, t im.TenantID, v *Provider, who person) (im.UserID, error) {
+	ctx := r.Context()
 	value, err := p.Records.Record(ctx, t, store.RecordLink, linkID(v.ID, v.Issuer, who.Subject))
 	if err == nil {
 		var l link
@@ -134,7 +139,11 @@ func (p *RP) userOf(ctx context.Context, t im.TenantID, v *Provider, who person)
 			if u.Role == im.RoleOwner || u.Role == im.RoleAdmin {
 				return "", im.E(im.Forbidden, "an administrator's account is linked by its owner only")
 			}
-			return u.ID, p.putLink(ctx, t, v, who.Subject, u.ID, "rule")
+			if err := p.putLink(ctx, t, v, who.Subject, u.ID, "rule"); err != nil {
+				return "", err
+			}
+			p.tell(r, t, "provider.link", u.ID, false, nil, "provider", v.ID, "by", "rule")
+			return u.ID, nil
 		}
 	}
 	if !v.Create {
@@ -144,8 +153,40 @@ func (p *RP) userOf(ctx context.Context, t im.TenantID, v *Provider, who person)
 	if err != nil {
 		return "", err
 	}
+	p.tell(r, t, "user.create", id, false, nil, "provider", v.ID, "by", "rule")
 	p.Log.Info("account made by rule", "tenant", string(t), "user", string(id), "provider", v.ID)
 	return id, p.putLink(ctx, t, v, who.Subject, id, "new")
+}
+
+// tell says to the audit log what happened; detail is in pairs.
+func (p *RP) tell(r *http.Request, t im.TenantID, action string, u im.UserID, byUser bool, err error, detail ...string) {
+	e := auth.Event{Action: action, User: u, ByUser: byUser, Err: err, Detail: map[string]string{}}
+	if ap, aerr := netip.ParseAddrPort(r.RemoteAddr); aerr == nil {
+		e.Addr = ap.Addr().Unmap()
+	}
+	for i := 0; i+1 < len(detail); i += 2 {
+		e.Detail[detail[i]] = detail[i+1]
+	}
+	p.Audit(r.Context(), t, e)
+}
+
+// auditRefused tells of a sign-in, or of a link, that came to nothing. What the
+// provider said stays out of it: it is anybody's words.
+func (p *RP) auditRefused(r *http.Request, t im.TenantID, v *Provider, f *flow, text string) {
+	kind := im.Unauthenticated
+	switch text {
+	case Down, Clock:
+		kind = im.Unavailable
+	case Unknown:
+		kind = im.Forbidden
+	case Taken:
+		kind = im.Exists
+	}
+	action := "session.create"
+	if f.Link != "" {
+		action = "provider.link"
+	}
+	p.tell(r, t, action, f.Link, f.Link != "", im.E(kind, "%s", text), "with", "provider", "provider", v.ID, "why", text)
 }
 
 // linkName is the user name that the administrator's rule takes for proven, "" if

@@ -207,6 +207,7 @@ func (p *RP) callback(w http.ResponseWriter, r *http.Request) {
 	}
 	fail := func(text string, err error) {
 		p.Log.Info("sign-in through a provider refused", "tenant", string(t), "provider", v.ID, "why", text, "error", err)
+		p.auditRefused(r, t, &v, &f, text)
 		p.Pages.Problem(w, r, f.Next, text, v.Name)
 	}
 	if err := p.TrustedClock(); err != nil {

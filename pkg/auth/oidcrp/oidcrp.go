@@ -35,6 +35,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pipit-im/pipit/pkg/auth"
 	"github.com/pipit-im/pipit/pkg/im"
 	"github.com/pipit-im/pipit/pkg/store"
 )
@@ -85,7 +86,7 @@ const (
 	Taken   = "ext_taken"   // linked to somebody else already
 )
 
-// Options are what an RP is made of. All but Log and TrustedClock are required.
+// Options are what an RP is made of. All but Log, Audit and TrustedClock are required.
 type Options struct {
 	Records store.Records
 	Box     store.Box
@@ -97,7 +98,10 @@ type Options struct {
 	Create func(ctx context.Context, t im.TenantID, n Newcomer) (im.UserID, error)
 	// TrustedClock returns why the time can't be relied on, or nil. Nil: it can.
 	TrustedClock func() error
-	Log          *slog.Logger // nil: nothing is logged
+	// Audit is told of sign-ins through providers, of links and of accounts made by
+	// rule. Nil: nobody is.
+	Audit auth.Audit
+	Log   *slog.Logger // nil: nothing is logged
 }
 
 // RP is the relying party of all tenants.
@@ -129,6 +133,9 @@ func New(o Options) (*RP, error) {
 	}
 	if o.TrustedClock == nil {
 		o.TrustedClock = func() error { return nil }
+	}
+	if o.Audit == nil {
+		o.Audit = func(context.Context, im.TenantID, auth.Event) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
