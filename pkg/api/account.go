@@ -59,7 +59,7 @@ func (a *API) registerAccount(api huma.API) {
 		}
 	}) (*body[RecoveryCodes], error) {
 		about(ctx, "user/"+string(actor(ctx).User), "")
-		codes, err := a.Auth.ConfirmTOTP(ctx, actor(ctx).Tenant, actor(ctx).User, in.Body.TOTP)
+		codes, err := a.Auth.ConfirmTOTP(ctx, actor(ctx).Tenant, actor(ctx).User, in.Body.TOTP, peer(ctx))
 		return &body[RecoveryCodes]{RecoveryCodes{Codes: codes}}, err
 	})
 
@@ -93,7 +93,7 @@ func (a *API) reauthenticate(ctx context.Context, in Reauthentication) error {
 	if err := a.Auth.Reauthenticate(ctx, who.Tenant, who.User, in.Password, peer(ctx)); err != nil {
 		return err
 	}
-	return a.Auth.CheckSecondFactor(ctx, who.Tenant, who.User, in.TOTP)
+	return a.Auth.CheckSecondFactor(ctx, who.Tenant, who.User, in.TOTP, peer(ctx))
 }
 
 func (a *API) security(ctx context.Context, u *im.User) (Security, error) {

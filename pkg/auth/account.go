@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -174,7 +175,7 @@ func (a *Auth) secondFactor(ctx context.Context, user *im.User, r *SignInRequest
 		c.cause.Field, c.Setup = ChallengeTOTP, &setup
 		return true, nil, c
 	case a.requireTOTP(user):
-		recovery, err = a.ConfirmTOTP(ctx, user.Tenant, user.ID, r.TOTP)
+		recovery, err = a.confirmTOTP(ctx, user.Tenant, user.ID, r.TOTP)
 		if im.Is(err, im.Invalid) {
 			return false, nil, nil
 		}
@@ -266,9 +267,44 @@ func (a *Auth) BeginTOTP(ctx context.Context, t im.TenantID, u im.UserID) (TOTPS
 }
 
 // ConfirmTOTP makes the secret of BeginTOTP count, and returns recovery codes,
-// this once. Errors: im.Invalid (field totp) for a wrong code or without
-// BeginTOTP, and those of the store.
-func (a *Auth) ConfirmTOTP(ctx context.Context, t im.TenantID, u im.UserID, code string) ([]string, error) {
+// this once. A wrong code counts as a wrong password from addr does. Errors:
+// im.Invalid (field totp) for a wrong code or without BeginTOTP, im.RateLimited,
+// and those of the store.
+func (a *Auth) ConfirmTOTP(ctx context.Context, t im.TenantID, u im.UserID, code string, addr netip.Addr) (codes []string, _ error) {
+	err := a.guess(t, u, addr, func() (err error) {
+		codes, err = a.confirmTOTP(ctx, t, u, code)
+		return err
+	})
+	return codes, err
+}
+
+// guess judges a code of a user who is signed in. Six digits are found in an hour
+// by who may try without end, and who stole a token and a password must not get
+// through the second step that way: so wrong ones count against the account, in
+// the same lane as passwords, and a right one neither takes that back nor makes
+// the address known. judge answers im.Invalid for a wrong code.
+func (a *Auth) guess(t im.TenantID, u im.UserID, addr netip.Addr, judge func() error) error {
+	try, retry, byAddr := a.throttle.admit(accountKey{tenant: t, name: string(u)}, addr)
+	if retry > 0 {
+		if byAddr {
+			a.stats.limitedByAddr.Add(1)
+		} else {
+			a.stats.limitedByAccount.Add(1)
+		}
+		return tooMany(retry)
+	}
+	done := unjudged
+	defer func() { a.throttle.settle(try, done) }()
+	err := judge()
+	if im.Is(err, im.Invalid) {
+		done = wrong
+		a.stats.wrong.Add(1)
+	}
+	return err
+}
+
+// confirmTOTP is ConfirmTOTP for who counts guesses already.
+func (a *Auth) confirmTOTP(ctx context.Context, t im.TenantID, u im.UserID, code string) ([]string, error) {
 	codes, hashes := newRecovery()
 	now, wrong := a.box.Now(), im.E(im.Invalid, "%s", a.wrongCodeText()).OnField(ChallengeTOTP)
 	err := a.updateAccount(ctx, t, u, func(acc *account) error {
@@ -339,16 +375,19 @@ func (a *Auth) ResetSecondFactor(ctx context.Context, t im.TenantID, u im.UserID
 }
 
 // CheckSecondFactor asks a user who is signed in for a code before something
-// grave; without TOTP there is nothing to ask. Errors: im.Invalid (field totp),
-// im.RateLimited, and those of the store.
-func (a *Auth) CheckSecondFactor(ctx context.Context, t im.TenantID, u im.UserID, code string) error {
+// grave; without TOTP there is nothing to ask. A wrong code counts as a wrong
+// password from addr does. Errors: im.Invalid (field totp), im.RateLimited, and
+// those of the store.
+func (a *Auth) CheckSecondFactor(ctx context.Context, t im.TenantID, u im.UserID, code string, addr netip.Addr) error {
 	acc, err := a.account(ctx, t, u)
 	if err != nil || acc.Secret == "" {
 		return err
 	}
-	ok, err := a.checkSecond(ctx, t, u, code)
-	if err == nil && !ok {
-		err = im.E(im.Invalid, "%s", a.wrongCodeText()).OnField(ChallengeTOTP)
-	}
-	return err
+	return a.guess(t, u, addr, func() error {
+		ok, err := a.checkSecond(ctx, t, u, code)
+		if err == nil && !ok {
+			err = im.E(im.Invalid, "%s", a.wrongCodeText()).OnField(ChallengeTOTP)
+		}
+		return err
+	})
 }
