@@ -234,9 +234,13 @@ func (a *API) enter(api huma.API, e endpoint) func(huma.Context, func(huma.Conte
 			return
 		}
 		rq.event.Action = e.Audit
+		origin.Weighty = administers(rq.actor.Role)
 		next(huma.WithContext(ctx, audit.With(context.WithValue(ctx.Context(), requestKey{}, rq), origin)))
 	}
 }
+
+// administers says whose events the audit log keeps room for, whatever others do.
+func administers(r im.Role) bool { return r == im.RoleOwner || r == im.RoleAdmin }
 
 // authenticate finds out who asks, by the bearer token of a person or of a
 // program, or by the browser's cookie. It is the one place that does.

@@ -95,6 +95,7 @@ func (a *API) auditSignIn(ctx context.Context, t im.TenantID, u *im.User, err er
 	}
 	about(ctx, "user/"+string(u.ID), u.Username)
 	if err == nil {
+		requestOf(ctx).event.Weighty = administers(u.Role)
 		requestOf(ctx).event.Actor = audit.Actor{Kind: audit.ByUser, ID: string(u.ID), Name: u.Username}
 	}
 }

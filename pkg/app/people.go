@@ -16,7 +16,7 @@ func (a *App) passedQuiet(ctx context.Context, p chat.Pass) error {
 	if u, ok := a.dir.User(p.Tenant, p.User); ok {
 		by.Name = u.Username
 	}
-	return a.audit.Add(ctx, p.Tenant, audit.Event{Action: "quiet_hours.pass", Actor: by, Object: "conversation/" + string(p.Conv),
+	return a.audit.Add(ctx, p.Tenant, audit.Event{Action: "quiet_hours.pass", Weighty: true, Actor: by, Object: "conversation/" + string(p.Conv),
 		Detail: map[string]string{"seq": strconv.FormatUint(uint64(p.Seq), 10)}})
 }
 

@@ -98,6 +98,7 @@ func (a *App) auditSignIn(ctx context.Context, t im.TenantID, e auth.Event) {
 		out.Object = "user/" + string(e.User)
 		if u, ok := a.dir.User(t, e.User); ok {
 			out.Name = u.Username
+			out.Weighty = e.ByUser && e.Err == nil && (u.Role == im.RoleOwner || u.Role == im.RoleAdmin)
 		}
 	}
 	switch {

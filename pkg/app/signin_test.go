@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -424,5 +425,31 @@ func TestClock(t *testing.T) {
 	set()
 	if res := v.do("GET", p.ask("openid"), nil); res.StatusCode != 200 || !strings.Contains(v.page, `value="allow"`) {
 		t.Errorf("once the clock is set: %d\n%s", res.StatusCode, v.page)
+	}
+}
+
+// TestAuditFlood: a member repeats a refused call over HTTP; the log holds a few,
+// each of another's acts, and an administrator's as what it is.
+func TestAuditFlood(t *testing.T) {
+	b := newBox(t)
+	_, tokens := b.people("mal")
+	_, err := b.admin.AddUser(t.Context(), "oakhill", apiclient.NewPerson{Username: "olga", Name: "Olga", Role: "owner", Password: password})
+	b.must(err)
+	_, owner := b.signIn("olga", password)
+	for i := range 200 {
+		if status, text := b.rest("DELETE", "/v1/invitations/v_"+strconv.Itoa(i), tokens["mal"], ""); status != 403 {
+			t.Fatalf("%d %s", status, text)
+		}
+		if status, text := b.rest("DELETE", "/v1/invitations/v_"+strconv.Itoa(i), owner, ""); status != 404 {
+			t.Fatalf("%d %s", status, text)
+		}
+	}
+	counts := map[string]int{}
+	b.must(b.audit.All(t.Context(), "oakhill", audit.Query{Action: "invitation.delete"}, func(e *audit.Event) error {
+		counts[e.Actor.Name+" "+e.Result]++
+		return nil
+	}))
+	if counts["olga not_found"] != 200 || counts["mal forbidden"] < 60 || counts["mal forbidden"] > 70 {
+		t.Errorf("%v", counts)
 	}
 }

@@ -16,9 +16,15 @@
 // caller decides; the edges answer the request, since a full disk must not keep
 // an administrator from suspending anybody.
 //
-// Order is the number of an event within its tenant, which has no gaps; Time is
+// Order is the number of an event within its tenant, of which pruning may leave
+// gaps; Time is
 // for people (the clock of a small box jumps). Age is judged by running time
 // (store.Box.Age), so no leap of the clock removes anything.
+//
+// Nobody can push out of the log what others did. Who does the same over and over
+// is written down a number of times and then counted (flood.go); and of the room
+// for a tenant's events half is kept for what only administrators, the box and its
+// operator can cause (prune.go).
 //
 // Concurrency: all methods are safe for concurrent use and may block on the
 // disk, so never call them on an event loop. It starts no goroutine.
@@ -43,7 +49,9 @@ import (
 const DefaultKeep = 365 * 24 * time.Hour
 
 // MaxKept is how many events are kept of one tenant whatever their age, so that
-// nobody fills the card with them: about 100 MB. The oldest go first.
+// nobody fills the card with them: about 100 MB. Weighty ones and others have half
+// of it each, and what the one half does not need the other may have; of each the
+// oldest go first.
 const MaxKept = 400_000
 
 // The bounds of an event. Longer values are cut.
@@ -97,18 +105,25 @@ type Event struct {
 	// Detail says more in short words: the names of the members that changed,
 	// counts. Never a secret, never a message's text.
 	Detail map[string]string `json:"detail,omitempty"`
+	// Weighty says that not everybody can cause such an event: an administrator did
+	// it, or who may pass quiet hours. What the operator and the box do, and what the
+	// context says is weighty, is so without it.
+	Weighty bool `json:"-"`
 }
 
 // stored is how an event is kept: with the age at which it ends being kept.
 type stored struct {
 	Event
-	Age time.Duration `json:"age"` // Box.Age when it was added
+	Age   time.Duration `json:"age"` // Box.Age when it was added
+	Light bool          `json:"light,omitempty"`
 }
 
 // Origin is who asks and from where; the edge puts it into the context.
 type Origin struct {
 	Actor Actor
 	Addr  netip.Addr
+	// Weighty: whoever asks administers the tenant.
+	Weighty bool
 }
 
 type originKey struct{}
@@ -144,6 +159,8 @@ type Log struct {
 	records store.Records
 	box     store.Box
 	log     *slog.Logger
+	max     int // MaxKept, but in tests
+	flood   flood
 
 	// pruning is held while old events are removed, so that two never count twice.
 	pruning sync.Mutex
@@ -151,28 +168,12 @@ type Log struct {
 
 // New makes a Log. It reads nothing yet.
 func New(o Options) *Log {
-	l := &Log{records: o.Records, box: o.Box, log: o.Log}
+	l := &Log{records: o.Records, box: o.Box, log: o.Log, max: MaxKept}
+	l.flood.lanes = map[laneKey]*lane{}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
 	return l
-}
-
-// state is kept beside the events: the numbers of the first and the last.
-type state struct{ first, last uint64 }
-
-// stateID is the only id of store.RecordAuditState.
-const stateID = "state"
-
-func decodeState(b []byte) state {
-	if len(b) != 16 {
-		return state{first: 1}
-	}
-	return state{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
-}
-
-func (s state) encode() []byte {
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, s.first), s.last)
 }
 
 // id is the record's id of an event: it sorts as the number does.
@@ -181,8 +182,9 @@ func id(seq uint64) string {
 }
 
 // Add appends events of one tenant (Box: the box), all in one atomic, durable
-// step. Seq and Time are set; an empty Actor and Addr are the context's. The
-// error, if any, was logged.
+// step. Seq and Time are set; an empty Actor and Addr are the context's. Of what
+// one actor repeats too often only the number is kept (flood.go); Seq of such an
+// event stays 0. The error, if any, was logged.
 func (l *Log) Add(ctx context.Context, t im.TenantID, events ...Event) error {
 	if len(events) == 0 {
 		return nil
@@ -203,10 +205,18 @@ func (l *Log) Add(ctx context.Context, t im.TenantID, events ...Event) error {
 			e.Result = OK
 		}
 		e.Time = now
+		e.Weighty = e.Weighty || o.Weighty || e.Actor.Kind == ByOperator || e.Actor.Kind == BySystem
 		e.bound()
 	}
+	if events = l.flood.admit(t, events, age); len(events) == 0 {
+		return nil
+	}
 	// What was done has happened: that the asker went away does not undo it.
-	ctx = context.WithoutCancel(ctx)
+	return l.store(context.WithoutCancel(ctx), t, events, age)
+}
+
+// store appends events that are complete but for their numbers.
+func (l *Log) store(ctx context.Context, t im.TenantID, events []Event, age time.Duration) error {
 	err := l.records.UpdateRecords(ctx, t, func(tx store.RecordTx) error {
 		raw, err := tx.Get(store.RecordAuditState, stateID)
 		if err != nil && !im.Is(err, im.NotFound) {
@@ -215,8 +225,9 @@ func (l *Log) Add(ctx context.Context, t im.TenantID, events ...Event) error {
 		s := decodeState(raw)
 		for i := range events {
 			s.last++
+			s.kept[classOf(!events[i].Weighty)]++
 			events[i].Seq = s.last
-			b, err := json.Marshal(stored{events[i], age})
+			b, err := json.Marshal(stored{events[i], age, !events[i].Weighty})
 			if err != nil {
 				return err
 			}
@@ -272,76 +283,4 @@ func (l *Log) load(ctx context.Context, t im.TenantID) (state, error) {
 		return state{}, im.Wrap("audit: read the state of tenant "+string(t), err)
 	}
 	return decodeState(raw), nil
-}
-
-// Prune removes the events of a tenant that are older than keep (0:
-// DefaultKeep) in running time, and the oldest above MaxKept. It returns how
-// many there were. To be called about once an hour.
-func (l *Log) Prune(ctx context.Context, t im.TenantID, keep time.Duration) (int, error) {
-	if keep <= 0 {
-		keep = DefaultKeep
-	}
-	l.pruning.Lock()
-	defer l.pruning.Unlock()
-	total := 0
-	for {
-		n, more, err := l.pruneSome(ctx, t, keep)
-		total += n
-		if err != nil {
-			return total, im.Wrap("audit: prune tenant "+string(t), err)
-		}
-		if !more {
-			break
-		}
-	}
-	if total > 0 {
-		l.log.Info("audit events pruned", "tenant", string(t), "events", total)
-	}
-	return total, nil
-}
-
-// pruneAtOnce is how many events one step removes: few enough to let others in.
-const pruneAtOnce = 200
-
-func (l *Log) pruneSome(ctx context.Context, t im.TenantID, keep time.Duration) (n int, more bool, err error) {
-	s, err := l.load(ctx, t)
-	if err != nil || s.last < s.first {
-		return 0, false, err
-	}
-	page, err := l.records.ListRecords(ctx, t, store.RecordAudit, "", id(s.first-1), pruneAtOnce)
-	if err != nil {
-		return 0, false, err
-	}
-	age, first := l.box.Age(), s.first
-	for _, r := range page {
-		var e stored
-		if err := json.Unmarshal(r.Value, &e); err != nil {
-			return 0, false, err
-		}
-		if age-e.Age < keep && s.last-e.Seq < MaxKept {
-			break
-		}
-		first = e.Seq + 1
-	}
-	if first == s.first {
-		return 0, false, nil
-	}
-	n = int(first - s.first)
-	err = l.records.UpdateRecords(ctx, t, func(tx store.RecordTx) error {
-		raw, err := tx.Get(store.RecordAuditState, stateID)
-		if err != nil {
-			return err
-		}
-		now := decodeState(raw)
-		for q := s.first; q < first; q++ {
-			tx.Delete(store.RecordAudit, id(q))
-		}
-		now.first = first
-		tx.Put(store.RecordAuditState, stateID, now.encode())
-		return nil
-	})
-	if err != nil {
-		return 0, false, err
-	}
-	return n, n == pruneAtOnce, nil
 }

@@ -67,8 +67,8 @@ func (l *Log) Page(ctx context.Context, t im.TenantID, q Query, before uint64, l
 		before = s.last + 1
 	}
 	events = []Event{}
-	for scanned := 0; before > s.first && scanned < maxScanned; {
-		from := max(s.first, before-min(window, before))
+	for scanned := 0; before > s.first() && scanned < maxScanned; {
+		from := max(s.first(), before-min(window, before))
 		list, err := l.read(ctx, t, from, before)
 		if err != nil {
 			return nil, 0, err
@@ -87,7 +87,7 @@ func (l *Log) Page(ctx context.Context, t im.TenantID, q Query, before uint64, l
 		before = from // also when pruning took some of them meanwhile
 		scanned += window
 	}
-	if before > s.first {
+	if before > s.first() {
 		next = before
 	}
 	return events, next, nil
@@ -119,7 +119,7 @@ func (l *Log) All(ctx context.Context, t im.TenantID, q Query, fn func(*Event) e
 	if err != nil {
 		return err
 	}
-	for from := s.first; from <= s.last; {
+	for from := s.first(); from <= s.last; {
 		to := min(from+window, s.last+1)
 		list, err := l.read(ctx, t, from, to)
 		if err != nil {
