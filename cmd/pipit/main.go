@@ -167,7 +167,7 @@ func (t *tool) root() *cobra.Command {
 		{"look", "Look after the box:", []*cobra.Command{t.statusCmd(), t.topCmd(), t.doctorCmd(), t.logsCmd(), t.verifyCmd(), t.supportCmd()}},
 		{"keep", "Backups and versions:", []*cobra.Command{t.backupCmd(), t.restoreCmd(), t.updateCmd(), t.factoryResetCmd()}},
 		{"set", "The box in its network:", []*cobra.Command{t.networkCmd(), t.certCmd(), t.clockCmd(), t.screenCmd(), t.setupCodeCmd(), t.provisionCmd()}},
-		{"people", "Organisations and people:", []*cobra.Command{t.tenantCmd(), t.userCmd(), t.oidcCmd(), t.loginCmd(), t.rosterCmd(), t.cardsCmd(), t.classCmd(), t.policyCmd(), t.tokenCmd(), t.auditCmd(), t.sendCmd(), t.tailCmd()}},
+		{"people", "Organisations and people:", []*cobra.Command{t.tenantCmd(), t.userCmd(), t.oidcCmd(), t.loginCmd(), t.rosterCmd(), t.cardsCmd(), t.classCmd(), t.policyCmd(), t.tokenCmd(), t.auditCmd(), t.recalledCmd(), t.sendCmd(), t.tailCmd()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 		for _, c := range g.commands {

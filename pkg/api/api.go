@@ -124,6 +124,7 @@ func (a *API) publicAPI(mux *http.ServeMux) huma.API {
 	a.registerAudit(api)
 	a.registerSetup(api)
 	a.registerRules(api)
+	a.registerRecalled(api)
 	a.registerRosters(api)
 	a.registerCards(api)
 	a.registerBox(api)

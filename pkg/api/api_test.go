@@ -296,6 +296,8 @@ func TestEveryOperation(t *testing.T) {
 		t.Errorf("page %s", a.body)
 	}
 
+	r.want(r.do("GET", "/v1/recalled/"+head.ID, owner, ""), 200, "", "")
+
 	r.want(r.do("GET", "/v1/tenant", member, ""), 200, "", "")
 	r.want(r.do("PATCH", "/v1/tenant", owner, `{"name":"Oakhill"}`), 200, "", "")
 	r.want(r.do("GET", "/v1/users?limit=1", owner, ""), 200, "", "")

@@ -47,6 +47,11 @@ func (r *rig) everyRuleOperation(owner, member, memberID string) {
 		t.Errorf("policy %v", p)
 	}
 
+	r.want(r.do("GET", "/v1/recalled?user=bob", member, ""), 403, "forbidden", "")
+	r.want(r.do("GET", "/v1/recalled?user=bob", owner, ""), 200, "", "")
+	r.want(r.do("GET", "/v1/recalled?user=none", owner, ""), 404, "not_found", "user")
+	r.want(r.do("GET", "/v1/recalled/c_none", owner, ""), 404, "not_found", "")
+
 	var class apiclient.Class
 	a = r.do("POST", "/v1/classes", owner, `{"name":"5a","term":"2026","students":["bob"]}`)
 	r.want(a, 201, "", "")

@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -203,6 +204,67 @@ func TestRecallKeeps(t *testing.T) {
 		kept, err := w.store.Kept(context.Background(), tenant, room, seq)
 		if keeps := err == nil && kept.Entry.Text == "a secret"; keeps != (preset == "school") {
 			t.Errorf("%s: kept %v (%v)", preset, keeps, err)
+		}
+	}
+}
+
+// TestKept: an owner alone reads what was taken back and kept, as it was last, page
+// by page, also where the owner is no member; what was erased is in no page.
+func TestKept(t *testing.T) {
+	ctx := context.Background()
+	w, h := newHouse(t, "school")
+	ann, olga := w.actor("ann"), w.actor("olga")
+	room := w.group(im.KindGroup, ann, w.actor("ben"))
+	var seqs []im.Seq
+	for i := range 5 {
+		seqs = append(seqs, w.send(ann, room, fmt.Sprintf("text %d", i)))
+	}
+	w.do(&Command{Op: Edit, Actor: ann, Conv: room, Key: newKey(), Target: seqs[1], Text: "text 1, mended"})
+	for _, i := range []int{0, 1, 3} {
+		w.do(&Command{Op: Recall, Actor: ann, Conv: room, Key: newKey(), Target: seqs[i]})
+	}
+	h.set(t, "school", map[string]string{"recall": "erase"})
+	w.do(&Command{Op: Recall, Actor: ann, Conv: room, Key: newKey(), Target: seqs[4]})
+
+	var got []string
+	for after := im.Seq(0); ; {
+		page, next, err := w.chat.Kept(ctx, olga, room, after, 2)
+		if err != nil || len(page) > 2 {
+			t.Fatal(len(page), err)
+		}
+		for _, m := range page {
+			text := m.Entry.Text
+			if m.Edited != 0 {
+				text = m.State.Text
+			}
+			got = append(got, text)
+		}
+		if after = next; next == 0 {
+			break
+		}
+	}
+	if want := []string{"text 0", "text 1, mended", "text 3"}; !slices.Equal(got, want) {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	list, err := w.chat.Recalled(ctx, olga, "u_ben")
+	if err != nil || len(list) != 1 || list[0].Conv.ID != room || list[0].Kept != 3 || len(list[0].Members) != 2 {
+		t.Errorf("%+v %v", list, err)
+	}
+	if list, err = w.chat.Recalled(ctx, olga, "u_cid"); err != nil || len(list) != 0 {
+		t.Errorf("who is not in it: %+v %v", list, err)
+	}
+	admin := olga
+	admin.Role = im.RoleAdmin
+	for who, a := range map[string]im.Actor{"the author": ann, "an admin": admin, "another tenant's owner": {Tenant: "elm", User: "u_eve", Role: im.RoleOwner}} {
+		want := im.Forbidden
+		if a.Tenant == "elm" {
+			want = im.NotFound
+		}
+		if page, _, err := w.chat.Kept(ctx, a, room, 0, 9); !im.Is(err, want) || page != nil {
+			t.Errorf("%s reads %v, %v", who, page, err)
+		}
+		if list, err := w.chat.Recalled(ctx, a, "u_ben"); !im.Is(err, want) || list != nil {
+			t.Errorf("%s lists %v, %v", who, list, err)
 		}
 	}
 }

@@ -377,7 +377,7 @@ func members(of *school) map[string]string {
 		"/v1/me/passkeys/{passkey}": "none", "/v1/sessions/{session}": of.signIn, "/v1/tokens/{token}": of.program,
 		"/v1/classes/{id}": of.class, "/v1/guardians/{id}": of.memberID,
 		"/v1/oidc/clients/{id}": of.client, "/v1/oidc/providers/{id}": of.provider, "/v1/box/tenants/{tenant}": of.id,
-		"/v1/me/providers/{id}": of.provider, "/v1/me/programs/{id}": of.client,
+		"/v1/me/providers/{id}": of.provider, "/v1/me/programs/{id}": of.client, "/v1/recalled/{id}": of.conv,
 	}
 }
 
