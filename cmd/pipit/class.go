@@ -177,6 +177,8 @@ func (t *tool) classEndTerm() *cobra.Command {
 	var tenant string
 	var every bool
 	c := &cobra.Command{Use: "end-term [TERM]", Short: "Archive all classes of a term; the next roster begins new ones, which are empty", Args: cobra.MaximumNArgs(1),
+		Long: "Archive all classes of a term: what was written can still be read, and nobody writes any more. The next roster begins new classes, which are empty.\n" +
+			"Where OneRoster said which day is the term's last, its classes end by themselves within an hour of the next day, if the clock is set.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && !every {
 				return usageError{errors.New("name the term, or say --all for every class")}

@@ -49,7 +49,7 @@ type Policy struct {
 	find   roleSet                        // who may find and join channels
 	quiet  [im.NumRoles]hours             // when the role's messages wait
 	pass   roleSet                        // whose notices do not wait
-	zone   *time.Location                 // of the quiet hours
+	zone   *time.Location                 // of the quiet hours and terms
 	recall RecallMode
 }
 
@@ -63,6 +63,15 @@ func (p *Policy) Changed() map[string]string {
 		return map[string]string{}
 	}
 	return maps.Clone(p.changed)
+}
+
+// Zone returns where the tenant's days begin and end, for quiet hours and terms:
+// setting quiet.zone. A nil policy's is the box's own.
+func (p *Policy) Zone() *time.Location {
+	if p == nil {
+		return time.Local
+	}
+	return p.zone
 }
 
 // Presets lists the names of the presets, the default last.

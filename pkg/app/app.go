@@ -170,7 +170,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	a.roster = roster.New(roster.Setup{Directory: a.dir, Records: a.store, Chat: a.chat, Passwords: a.auth, Now: a.store.Now, Log: o.Log, Done: a.imported})
+	a.roster = roster.New(roster.Setup{Directory: a.dir, Records: a.store, Chat: a.chat, Passwords: a.auth, Now: a.store.Now, Date: func() (time.Time, bool) { return time.Now(), a.trustedClock() == nil }, Log: o.Log, Done: a.imported})
 	fanout := a.metrics.Histogram(metrics.HubFanout)
 	a.hub = hub.New(hub.Options{
 		Bus: a.bus, Loops: a.hubLoops(), Now: a.store.Now, Log: o.Log,

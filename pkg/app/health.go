@@ -238,6 +238,7 @@ func (a *App) tidyOnce(ctx context.Context) {
 		if _, err := a.audit.Prune(ctx, t.ID, a.dir.Settings(t.ID).AuditKeep()); err != nil {
 			a.log.Warn("audit log not pruned", "tenant", string(t.ID), "error", err)
 		}
+		a.endTerms(ctx, t.ID)
 		if err := a.api.Tidy(ctx, t.ID); err != nil {
 			a.log.Warn("keys of requests not forgotten", "tenant", string(t.ID), "error", err)
 		}

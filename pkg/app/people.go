@@ -20,6 +20,18 @@ func (a *App) passedQuiet(ctx context.Context, p chat.Pass) error {
 		Detail: map[string]string{"seq": strconv.FormatUint(uint64(p.Seq), 10)}})
 }
 
+// endTerms archives the classes whose term is over.
+func (a *App) endTerms(ctx context.Context, t im.TenantID) {
+	n, err := a.roster.EndOver(ctx, t)
+	if err != nil {
+		a.log.Info("classes whose term is over wait for another hour", "tenant", string(t), "error", err)
+	}
+	if n > 0 && err == nil {
+		_ = a.audit.Add(ctx, t, audit.Event{Action: "class.end_term", Actor: audit.Actor{Kind: audit.BySystem}, Object: "tenant/" + string(t),
+			Detail: map[string]string{"archived": strconv.Itoa(n)}}) // logged there
+	}
+}
+
 // imported writes down the end of a roster import, which goes on after the request
 // that asked for it.
 func (a *App) imported(ctx context.Context, t im.TenantID, r *roster.Result) {

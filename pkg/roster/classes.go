@@ -3,6 +3,7 @@ package roster
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/pipit-im/pipit/pkg/im"
 )
@@ -117,6 +118,38 @@ func (s *Service) EndTerm(ctx context.Context, t im.TenantID, term string) (n in
 	return n, err
 }
 
+// today is the date where the tenant is, and "" while the clock is not relied on.
+func (s *Service) today(t im.TenantID) string {
+	now, known := s.date()
+	if !known {
+		return ""
+	}
+	return now.In(s.dir.Policy(t).Zone()).Format(time.DateOnly)
+}
+
+// over says whether a term with that last day has ended.
+func (p *planner) over(ends string) bool { return ends != "" && p.today != "" && ends < p.today }
+
+// EndOver archives every class whose term is over: the day after its last one has
+// begun where the tenant is, and the clock is relied on. It returns how many. app
+// calls it each hour. Errors: im.Conflict as of AddClass; it is tried again then.
+func (s *Service) EndOver(ctx context.Context, t im.TenantID) (n int, err error) {
+	today := planner{today: s.today(t)}
+	if !slices.ContainsFunc(s.dir.Classes(t), func(c *im.Class) bool { return !c.Archived && today.over(c.Ends) }) {
+		return 0, nil // nearly always: no plan, no write
+	}
+	err = s.byHand(ctx, t, func(p *planner) error {
+		for _, c := range s.dir.Classes(t) {
+			if !c.Archived && p.over(c.Ends) {
+				p.archive(*c, "")
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
 // SetGuardian says of whom a guardian is guardian; the boards of their classes
 // follow. Errors: im.NotFound, im.Invalid (field guardian_of), im.Conflict.
 func (s *Service) SetGuardian(ctx context.Context, t im.TenantID, guardian im.UserID, members []im.UserID) error {
@@ -149,7 +182,7 @@ func (s *Service) byHand(ctx context.Context, t im.TenantID, fn func(p *planner)
 	if !s.begin(t, Preparing) {
 		return busy()
 	}
-	p := &planner{t: t, dir: s.dir, r: &Roster{}, ids: map[string]im.UserID{}, users: map[im.UserID]im.User{},
+	p := &planner{t: t, dir: s.dir, r: &Roster{}, today: s.today(t), ids: map[string]im.UserID{}, users: map[im.UserID]im.User{},
 		rosters: map[im.UserID]im.RosterUser{}, classes: map[im.ClassID]im.Class{}}
 	err := fn(p)
 	if err == nil {
@@ -222,6 +255,9 @@ func (p *planner) edit(c im.Class, ch ClassChange) error {
 			p.plan.Archive = append(p.plan.Archive, c.ID)
 		} else {
 			p.plan.Reopen = append(p.plan.Reopen, c.ID)
+			if p.over(c.Ends) {
+				c.Ends = "" // or it would end again within the hour
+			}
 		}
 	}
 	p.classes[c.ID] = c

@@ -89,12 +89,15 @@ func (p *Plan) empty() bool {
 
 // planner works a plan out against a directory.
 type planner struct {
-	t    im.TenantID
-	dir  *directory.Directory
-	r    *Roster
-	o    Options
-	plan Plan
-	rep  Report
+	t   im.TenantID
+	dir *directory.Directory
+	r   *Roster
+	o   Options
+	// today is the date there, 2027-07-31: a term that ended before it is over. ""
+	// while nobody knows the date.
+	today string
+	plan  Plan
+	rep   Report
 
 	ids     map[string]im.UserID // of people of the roster, by key
 	users   map[im.UserID]im.User
@@ -104,8 +107,8 @@ type planner struct {
 
 // makePlan says what importing r changes. Problems that only the directory shows
 // are added to r's.
-func makePlan(dir *directory.Directory, t im.TenantID, by im.UserID, r *Roster, o Options, source [32]byte) (*Plan, *Report, error) {
-	p := &planner{t: t, dir: dir, r: r, o: o, ids: make(map[string]im.UserID, len(r.People)), users: map[im.UserID]im.User{},
+func makePlan(dir *directory.Directory, t im.TenantID, by im.UserID, r *Roster, o Options, source [32]byte, today string) (*Plan, *Report, error) {
+	p := &planner{t: t, dir: dir, r: r, o: o, today: today, ids: make(map[string]im.UserID, len(r.People)), users: map[im.UserID]im.User{},
 		rosters: map[im.UserID]im.RosterUser{}, classes: map[im.ClassID]im.Class{}}
 	p.plan.By = by
 	if err := p.people(); err != nil {

@@ -13,10 +13,11 @@ import (
 
 // groups plans the classes.
 func (p *planner) groups() error {
-	bySourced, byName := map[string]*im.Class{}, map[string]*im.Class{}
+	bySourced, byName, past := map[string]*im.Class{}, map[string]*im.Class{}, map[string]bool{}
 	for _, c := range p.dir.Classes(p.t) {
 		switch {
 		case c.Archived:
+			past[c.SourcedID] = true
 		case c.SourcedID != "":
 			bySourced[c.SourcedID] = c
 		default:
@@ -36,12 +37,20 @@ func (p *planner) groups() error {
 		case old == nil && (x.Gone || x.Name == ""):
 			if x.Gone {
 				p.r.note(x.Place, "The class %s is to be deleted, but is not here.", cut(x.Key))
+			} else if past[x.SourcedID] {
+				p.r.note(x.Place, "The class %s is over; its people stay as they are.", cut(x.Key))
 			} else {
 				p.r.problem(x.Place, "The class %s is neither in classes.csv nor here.", cut(x.Key))
 			}
 			continue
 		case x.Gone:
 			p.archive(*old, "the roster says so")
+			continue
+		case p.over(x.Ends) && old == nil:
+			p.r.note(x.Place, "The class %s is left out: its term ended on %s.", cut(x.Name), x.Ends)
+			continue
+		case p.over(x.Ends):
+			p.archive(*old, "its term ended on "+x.Ends)
 			continue
 		case old != nil && x.Term != "" && old.Term != "" && x.Term != old.Term:
 			p.archive(*old, "its term is over; the next begins empty")

@@ -25,6 +25,10 @@
 // hand is left alone. A roster makes no owners and takes no right away from
 // owners and admins.
 //
+// A class is over when its term's last day is (EndOver, by the date in the
+// tenant's zone), or a roster says so: it is archived, and what comes next
+// is another class, which begins empty.
+//
 // Concurrency: reading and planning are functions without state. A Service does
 // one import of a tenant at a time, on a goroutine that Close waits for.
 package roster
@@ -83,7 +87,7 @@ type Class struct {
 	SourcedID string
 	Name      string
 	Term      string
-	Ends      string // the term's last day
+	Ends      string // the term's last day, 2027-07-31; "": it ends by hand or by the next roster
 	Teachers  []string
 	Students  []string
 	Gone      bool // a delta says so

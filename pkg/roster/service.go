@@ -25,14 +25,20 @@ type Chat interface {
 	Do(ctx context.Context, cmd *chat.Command) (chat.Result, error)
 }
 
-// Setup is what a Service is made of. All but Log, Now and Done are required.
+// Setup is what a Service is made of. All but Now, Date, Log and Done are
+// required.
 type Setup struct {
 	Directory *directory.Directory
 	Records   store.Records
 	Chat      Chat
 	Passwords Passwords
-	Now       func() time.Time
-	Log       *slog.Logger
+	Now       func() time.Time // the store's clock
+	// Date says what time it is for whoever goes by the day, and whether that can
+	// be relied on: while it can't, no term is over. It is not Now, because that
+	// never runs backward, so one false start of the clock in 2036 would end every
+	// term. Nil: the clock of this machine, always.
+	Date func() (now time.Time, known bool)
+	Log  *slog.Logger
 	// Done hears of each import that was finished, for the audit log. Nil: nobody.
 	Done func(ctx context.Context, t im.TenantID, r *Result)
 }
@@ -44,6 +50,7 @@ type Service struct {
 	chat      Chat
 	passwords Passwords
 	now       func() time.Time
+	date      func() (time.Time, bool)
 	log       *slog.Logger
 	done      func(context.Context, im.TenantID, *Result)
 
@@ -77,10 +84,13 @@ type Status struct {
 
 // New makes a Service. Resume takes up what was cut off.
 func New(o Setup) *Service {
-	s := &Service{dir: o.Directory, records: o.Records, chat: o.Chat, passwords: o.Passwords, now: o.Now, log: o.Log, done: o.Done,
+	s := &Service{dir: o.Directory, records: o.Records, chat: o.Chat, passwords: o.Passwords, now: o.Now, date: o.Date, log: o.Log, done: o.Done,
 		jobs: make(map[im.TenantID]*Status)}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.date == nil {
+		s.date = func() (time.Time, bool) { return time.Now(), true }
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -203,7 +213,7 @@ func (s *Service) plan(t im.TenantID, by im.UserID, name string, content []byte,
 			r.problem(x.Place, "%s: %s", x.Username, explain(err))
 		}
 	}
-	return makePlan(s.dir, t, by, r, o, sha256.Sum256(content))
+	return makePlan(s.dir, t, by, r, o, sha256.Sum256(content), s.today(t))
 }
 
 // Import begins what Preview showed, if digest is that of its report and nothing

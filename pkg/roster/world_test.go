@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,8 @@ type world struct {
 	auth    *auth.Auth
 	chat    *chat.Chat
 	service *Service
+	clock   atomic.Int64 // the wall's, ns; each look at it takes a millisecond
+	lost    atomic.Bool  // nobody knows the date
 	closed  bool
 }
 
@@ -40,7 +43,9 @@ type gate interface {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, store: storetest.NewModel(time.Now)}
+	w := &world{t: t}
+	w.clock.Store(time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC).UnixNano())
+	w.store = storetest.NewModel(w.now)
 	w.open(nil)
 	if _, err := w.dir.AddTenant(t.Context(), oak, "Oakhill"); err != nil {
 		t.Fatal(err)
@@ -48,6 +53,8 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(w.close)
 	return w
 }
+
+func (w *world) now() time.Time { return time.Unix(0, w.clock.Add(int64(time.Millisecond))) }
 
 // open starts everything over the store; through, if not nil, stands between it
 // and the directory and the service.
@@ -69,7 +76,8 @@ func (w *world) open(through func(gate) gate) {
 	if w.chat, err = chat.New(chat.Options{Store: w.store, Bus: bus, Users: w.dir, Rules: w.dir, Now: w.store.Now}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.service = New(Setup{Directory: w.dir, Records: g, Chat: w.chat, Passwords: w.auth})
+	w.service = New(Setup{Directory: w.dir, Records: g, Chat: w.chat, Passwords: w.auth,
+		Now: w.store.Now, Date: func() (time.Time, bool) { return w.now(), !w.lost.Load() }})
 	w.closed = false
 }
 
