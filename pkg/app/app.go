@@ -195,6 +195,12 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.web = web.New(a.api.Public(), a.tlsPort)
 	a.measure()
 
+	// What was cut off has its place again before anybody can ask for another.
+	if err := a.roster.Resume(ctx); err != nil {
+		// The next start tries again; nobody's messages wait for it.
+		o.Log.Error("an import that was cut off can't go on", "error", err)
+	}
+
 	// Doors open last.
 	if err := a.listenAdmin(cfg.DataDir); err != nil {
 		return nil, err
@@ -206,10 +212,6 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.front.set(a.countRequests(a.takeBack(a.trust(a.signInFirst(a.web)))))
 	a.listeners.handler.set(a.gateway)
 	a.board.Clear(health.Starting)
-	if err := a.roster.Resume(ctx); err != nil {
-		// The next start tries again; nobody's messages wait for it.
-		o.Log.Error("an import that was cut off can't go on", "error", err)
-	}
 	return a, nil
 }
 
