@@ -26,6 +26,7 @@ import (
 
 const (
 	healthPause = 2 * time.Second
+	unmapEach   = 5 // looks; some 200 faults come back after each
 	certWarning = 14 * 24 * time.Hour
 	lowRatio    = 10 // below a tenth free (or twice the low water) the disk is short
 )
@@ -50,8 +51,13 @@ func (a *App) probes() []sysd.Probe {
 func (a *App) watchHealth(ctx context.Context) {
 	tick := time.NewTicker(healthPause)
 	defer tick.Stop()
-	for {
+	for n := 0; ; n++ {
 		a.look()
+		if n%unmapEach == 0 {
+			if err := sysd.UnmapProgram(); err != nil {
+				a.log.Debug("pages of the program stay mapped", "error", err)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -2,7 +2,10 @@ package sysd
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -104,5 +107,27 @@ func TestRaiseDescriptorLimit(t *testing.T) {
 	}
 	if err != nil || soft != r.Max || hard != r.Max || now.Cur != r.Max {
 		t.Errorf("soft %d, hard %d, %v; the kernel says %d of %d", soft, hard, err, now.Cur, r.Max)
+	}
+}
+
+// TestUnmapProgram: pages of the program's own file leave the process, and it goes on.
+func TestUnmapProgram(t *testing.T) {
+	resident := func() (kB int) {
+		status, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(status), "RssFile:")
+		if _, err := fmt.Sscan(after, &kB); err != nil {
+			t.Fatal(err)
+		}
+		return kB
+	}
+	before := resident()
+	if err := UnmapProgram(); err != nil {
+		t.Fatal(err)
+	}
+	if after := resident(); after >= before*3/4 {
+		t.Errorf("%d kB of files before, %d after", before, after)
 	}
 }

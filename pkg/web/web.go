@@ -15,10 +15,10 @@
 package web
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"io"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -37,6 +37,9 @@ var dist embed.FS
 // placeholder is the one file of dist that is committed.
 const placeholder = "placeholder.txt"
 
+// What the build adds to the name of a compressed twin.
+const gzipExt, brotliExt = ".gz", ".br"
+
 // policy lets a page load nothing but what this server serves, run no inline
 // script, be framed by nobody, and send forms nowhere else. connect-src 'self'
 // covers the WebSocket of the same host (CSP Level 3). A page over plain HTTP may
@@ -47,9 +50,11 @@ func policy(secure string) string {
 		"connect-src 'self'" + secure + "; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 }
 
-// file is one file of the build in the encodings it has.
+// file is one file of the build. Its bytes stay where the build has them: the
+// program's own file, of which a page that nobody asks for takes no memory.
 type file struct {
-	plain, gzip, brotli []byte
+	name                string
+	plain, gzip, brotli int64 // lengths in bytes; 0: there is no such encoding
 	contentType         string
 	etag                string
 	forever             bool // its name has a hash of its content
@@ -57,6 +62,7 @@ type file struct {
 
 // Handler serves the web client.
 type Handler struct {
+	build   fs.FS
 	files   map[string]file // by path, "/" being the page
 	next    http.Handler
 	tlsPort func() int
@@ -76,25 +82,33 @@ func New(next http.Handler, tlsPort func() int) *Handler {
 }
 
 func newHandler(build fs.FS, next http.Handler) *Handler {
-	h := &Handler{files: map[string]file{}, next: next}
+	h := &Handler{build: build, files: map[string]file{}, next: next}
 	// Reading an embedded file cannot fail; a test's file system may.
 	err := fs.WalkDir(build, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || name == placeholder {
 			return err
 		}
 		ext := path.Ext(name)
-		if ext == ".br" || ext == ".gz" {
+		if ext == brotliExt || ext == gzipExt {
 			return nil
 		}
-		f := file{contentType: contentType(ext), forever: strings.HasPrefix(name, "assets/")}
-		if f.plain, err = fs.ReadFile(build, name); err != nil {
+		f := file{name: name, contentType: contentType(ext), forever: strings.HasPrefix(name, "assets/")}
+		src, err := build.Open(name)
+		if err != nil {
 			return err
 		}
+		defer src.Close()
+		sum := sha256.New()
+		if f.plain, err = io.Copy(sum, src); err != nil {
+			return err
+		}
+		f.etag = hex.EncodeToString(sum.Sum(nil)[:12])
 		// A file that did not get smaller has no compressed twin.
-		f.gzip, _ = fs.ReadFile(build, name+".gz")
-		f.brotli, _ = fs.ReadFile(build, name+".br")
-		sum := sha256.Sum256(f.plain)
-		f.etag = hex.EncodeToString(sum[:12])
+		for ext, size := range map[string]*int64{gzipExt: &f.gzip, brotliExt: &f.brotli} {
+			if twin, err := fs.Stat(build, name+ext); err == nil {
+				*size = twin.Size()
+			}
+		}
 		at := "/" + name
 		if name == "index.html" {
 			at = "/"
@@ -163,22 +177,27 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		head.Set("Cache-Control", "no-cache")
 	}
-	body, etag := f.plain, f.etag
+	name, size, etag := f.name, f.plain, f.etag
 	switch accepted := r.Header.Get("Accept-Encoding"); {
-	case f.brotli != nil && accepts(accepted, "br"):
-		body, etag = f.brotli, f.etag+"-br"
+	case f.brotli != 0 && accepts(accepted, "br"):
+		name, size, etag = f.name+brotliExt, f.brotli, f.etag+"-br"
 		head.Set("Content-Encoding", "br")
-	case f.gzip != nil && accepts(accepted, "gzip"):
-		body, etag = f.gzip, f.etag+"-gz"
+	case f.gzip != 0 && accepts(accepted, "gzip"):
+		name, size, etag = f.name+gzipExt, f.gzip, f.etag+"-gz"
 		head.Set("Content-Encoding", "gzip")
 	}
+	src, err := h.build.Open(name)
+	if err != nil {
+		panic(err) // it was there at the start, and an embedded file stays
+	}
+	defer src.Close()
 	head.Set("ETag", `"`+etag+`"`)
 	// ServeContent answers If-None-Match and HEAD; it leaves the length to us where there is a Content-Encoding.
 	if head.Get("Content-Encoding") != "" && r.Header.Get("Range") == "" {
-		head.Set("Content-Length", strconv.Itoa(len(body)))
+		head.Set("Content-Length", strconv.FormatInt(size, 10))
 	}
-	r.Header.Del("Range") // a part of a compressed file is of no use to anybody
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	r.Header.Del("Range")                                         // a part of a compressed file is of no use to anybody
+	http.ServeContent(w, r, "", time.Time{}, src.(io.ReadSeeker)) // as embed.FS promises
 }
 
 // isTenantsPage tells whether a path is the page of one tenant, /t/NAME/, or the
