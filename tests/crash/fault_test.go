@@ -1,6 +1,7 @@
 package crash_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -19,18 +20,27 @@ func TestFailingFlushes(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for _, f := range []struct {
-		name        string
-		write, sync float64
+		name              string
+		read, write, sync float64
+		again             int // rounds more for each ten cuts of a long run
 	}{
-		{"every flush", 0, 1},
-		{"some flushes", 0, 0.2},
-		{"some writes and flushes", 0.03, 0.03},
+		{"every flush", 0, 0, 1, 0},
+		{"some flushes", 0, 0, 0.2, 0},
+		{"some of everything", 0.03, 0.03, 0.03, 1},
 	} {
-		t.Run(f.name, func(t *testing.T) { failUnderLoad(t, rng, f.write, f.sync) })
+		t.Run(f.name, func(t *testing.T) {
+			rounds := 1
+			if n := cuts(t); n > defaultCuts {
+				rounds += f.again * n / 10
+			}
+			for n := range rounds {
+				t.Run(fmt.Sprint("round", n), func(t *testing.T) { failUnderLoad(t, rng, f.read, f.write, f.sync) })
+			}
+		})
 	}
 }
 
-func failUnderLoad(t *testing.T, rng *rand.Rand, writeEIO, flushEIO float64) {
+func failUnderLoad(t *testing.T, rng *rand.Rand, readEIO, writeEIO, flushEIO float64) {
 	disk.Need(t)
 	at, p := shortDir(t), newPlace(t)
 	d, err := disk.New(disk.Options{SizeBytes: powerDisk, Seed: rng.Uint64()})
@@ -50,7 +60,7 @@ func failUnderLoad(t *testing.T, rng *rand.Rand, writeEIO, flushEIO float64) {
 	rec := history.NewRecorder(history.History{}, func() int64 { return d.Stamp(nil) })
 	l := startLoad(t, w, p, rec, 4, rng.Uint64())
 	l.untilAcks(200)
-	d.SetFaults(0, writeEIO, flushEIO)
+	d.SetFaults(readEIO, writeEIO, flushEIO)
 	within(t, "the server noticing that its disk fails", func() bool { return !s.alive() || !s.isReady() })
 	if !s.alive() && strings.Contains(s.said.String(), "panic") {
 		t.Errorf("the server crashed\n%s", s.said)

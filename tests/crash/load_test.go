@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pipit-im/pipit/pkg/api/apiclient"
 	"github.com/pipit-im/pipit/pkg/client"
@@ -77,7 +78,9 @@ func settle(t *testing.T, s *server, people, convs int) *world {
 // connect returns a client of the ith person whose connection is live.
 func (w *world) connect(t *testing.T, p *place, i int, h client.Handler) *client.Client {
 	t.Helper()
-	c := client.New(client.Options{URL: p.url(), Token: w.people[i].token, Name: "crash-test/1", Handler: h, FromStart: true})
+	c := client.New(client.Options{URL: p.url(), Token: w.people[i].token, Name: "crash-test/1", Handler: h, FromStart: true,
+		// Lucky draws: a server that is killed each second is not waited for half a minute.
+		Jitter: func(n time.Duration) time.Duration { return rand.N(min(n, 300*time.Millisecond) + 1) }})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := c.Wait(ctx); err != nil {

@@ -57,7 +57,7 @@ func TestPowerCuts(t *testing.T) {
 	var sum powerSum
 	for world := 0; sum.cuts < total; world++ {
 		ok := t.Run(fmt.Sprint("world", world), func(t *testing.T) {
-			run := &powerRun{T: t, rng: rng, place: newPlace(t), sum: &sum}
+			run := &powerRun{T: t, rng: rng, place: newPlace(t), sum: &sum, slow: world%2 == 1}
 			for d := 0; d < disksPerWorld && sum.cuts < total; d++ {
 				run.underLoad()
 				n := min(cutsPerDisk, total-sum.cuts)
@@ -88,6 +88,7 @@ type powerRun struct {
 	rng   *rand.Rand
 	sum   *powerSum
 	place *place
+	slow  bool // disks that flush as slowly as cards do
 	world *world
 	known history.History // at the end of the cut that the next disk goes on from
 	base  *disk.Image     // of that cut, nil at first
@@ -103,7 +104,11 @@ type powerRun struct {
 func (r *powerRun) underLoad() {
 	r.Helper()
 	at := shortDir(r.T)
-	opts := disk.Options{SizeBytes: powerDisk, FlushDelay: time.Duration(r.rng.IntN(4)) * time.Millisecond}
+	delay := r.rng.IntN(4)
+	if r.slow {
+		delay = 10 + r.rng.IntN(30)
+	}
+	opts := disk.Options{SizeBytes: powerDisk, FlushDelay: time.Duration(delay) * time.Millisecond}
 	if r.base != nil {
 		opts.Base = r.base.Path()
 	}

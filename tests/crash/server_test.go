@@ -22,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pipit-im/pipit/tests/crash/clock"
 )
 
 // patience bounds each wait for something that must happen; it is long because only a fault meets it.
@@ -30,6 +32,7 @@ const patience = 60 * time.Second
 var binDir string
 
 func TestMain(m *testing.M) {
+	clock.Shim()
 	code := 1
 	var err error
 	if binDir, err = os.MkdirTemp("", "pipit-bin-"); err != nil {
@@ -77,7 +80,8 @@ func within(t *testing.T, what string, ok func() bool) {
 type place struct {
 	addr string
 	env  []string
-	bin  string // another binary than pipitd
+	bin  string                // another binary than pipitd
+	run  func(*exec.Cmd) error // another way to start it than by itself
 }
 
 // freeAddr returns an address that nobody listens on, outside the range of ports that the kernel gives to outgoing connections: one of
@@ -142,8 +146,12 @@ func (p *place) start(t *testing.T, data string) (*server, error) {
 	s.cmd = exec.Command(path)
 	s.cmd.Env = append(p.env, "PIPIT_DATA_DIR="+data)
 	s.cmd.Stdout, s.cmd.Stderr = s.said, s.said
+	begin := p.run
+	if begin == nil {
+		begin = (*exec.Cmd).Start
+	}
 	began := time.Now()
-	if err := s.cmd.Start(); err != nil {
+	if err := begin(s.cmd); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
