@@ -213,13 +213,14 @@ func (a *Auth) SetLimits(l Limits) {
 // Stats returns the counts since the start.
 func (a *Auth) Stats() Stats {
 	c, h := &a.stats, a.hasher
+	waiting, _ := h.turns.count()
 	return Stats{
 		SignIns: c.signIns.Load(), Wrong: c.wrong.Load(),
 		LimitedByAccount: c.limitedByAccount.Load(), LimitedByAddr: c.limitedByAddr.Load(), LimitedByQueue: h.refused.Load(),
 		Issued: c.issued.Load(), Ended: c.ended.Load(), Expired: c.expired.Load(), Rehashed: c.rehashed.Load(),
 		VerifyCached: c.verifyCached.Load(), VerifyLoaded: c.verifyLoaded.Load(), VerifyRefused: c.verifyRefused.Load(),
 		Cached: a.cache.len(),
-		Hashes: h.hashes.Load(), HashNanos: uint64(h.nanos.Load()), HashWaiting: int(h.waiting.Load()), HashWaitingMax: h.maxWaiting(),
+		Hashes: h.hashes.Load(), HashNanos: uint64(h.nanos.Load()), HashWaiting: waiting, HashWaitingMax: h.maxWaiting(),
 		Iterations: h.params.Iterations, MemoryKiB: h.params.Memory,
 	}
 }

@@ -284,7 +284,7 @@ func TestOneAnswerOneCost(t *testing.T) {
 // The dummy costs what a real one does: same parameters, same lengths.
 func TestDummyHash(t *testing.T) {
 	b := newBench(t, nil)
-	phc, err := b.hasher.hash(t.Context(), good)
+	phc, err := b.hasher.hash(t.Context(), netip.Addr{}, good)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +452,7 @@ func TestSignInWhileHashedAnew(t *testing.T) {
 	b := newBench(t, func(o *Options) { tokens.Tokens, o.Tokens = o.Tokens, tokens })
 	b.password(ann, good)
 	tokens.happen = func() {
-		phc, err := b.hasher.hash(t.Context(), good)
+		phc, err := b.hasher.hash(t.Context(), netip.Addr{}, good)
 		if err == nil {
 			err = b.store.UpdateCredential(t.Context(), oak, ann, func(*store.Credential) (*store.Credential, error) {
 				return &store.Credential{PHC: phc}, nil
@@ -519,7 +519,7 @@ func TestRehashAfterAChange(t *testing.T) {
 	}
 	b.password(ann, "a better one")
 	user, _ := b.users.User(oak, ann)
-	if counts := b.rehash(t.Context(), user, good, old.PHC); counts != old.PHC {
+	if counts := b.rehash(t.Context(), netip.Addr{}, user, good, old.PHC); counts != old.PHC {
 		t.Errorf("what counts is %s", counts)
 	}
 	if _, err := b.SignIn("ann", "a better one", home); err != nil {
@@ -533,7 +533,7 @@ func TestOddHashes(t *testing.T) {
 	for _, phc := range []string{"x", "$argon2i$v=19$m=8,t=1,p=1$YWFhYWFhYWE$YWFhYWFhYWE",
 		"$argon2id$v=19$m=8,t=0,p=1$YWFhYWFhYWE$YWFhYWFhYWE", "$argon2id$v=19$m=8,t=1,p=0$YWFhYWFhYWE$YWFhYWFhYWE",
 		"$argon2id$v=19$m=4194304,t=1,p=1$YWFhYWFhYWE$YWFhYWFhYWE", "$argon2id$v=19$m=8,t=99999,p=1$YWFhYWFhYWE$YWFhYWFhYWE"} {
-		if ok, _, err := b.hasher.check(t.Context(), good, phc); ok || err == nil {
+		if ok, _, err := b.hasher.check(t.Context(), netip.Addr{}, good, phc); ok || err == nil {
 			t.Errorf("%s: %v, %v", phc, ok, err)
 		}
 	}

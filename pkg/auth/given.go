@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/pipit-im/pipit/pkg/im"
@@ -16,7 +17,7 @@ func (a *Auth) HashGiven(ctx context.Context, t im.TenantID, username, password 
 		return "", err
 	}
 	for {
-		phc, err = a.hasher.hash(ctx, normal(password))
+		phc, err = a.hasher.hash(ctx, netip.Addr{}, normal(password))
 		if !im.Is(err, im.RateLimited) {
 			return phc, im.Wrap("auth: hash a given password", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/alexedwards/argon2id"
 	"golang.org/x/crypto/argon2"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/pipit-im/pipit/pkg/im"
 )
@@ -38,27 +38,19 @@ type stored struct {
 	Iterations uint32 `json:"t"`
 }
 
-// hasher computes password hashes, a few at a time, first come, first served.
+// hasher computes password hashes, a few at a time, address by address in turn.
 type hasher struct {
 	params *argon2id.Params // of new hashes; never changed
 	dummy  string           // a hash with params that no password has
 
-	slots   atomic.Pointer[slots]
-	fixed   int // how many may wait if not counted by slots
-	waiting atomic.Int64
+	turns   turns
+	fixed   int // how many may wait if not counted by how many run
 	running atomic.Int64
 	calm    func() // called after a hash when no other is computed or waited for
 	collect func() // called after every second of the others
 	refused atomic.Uint64
 	hashes  atomic.Uint64
 	nanos   atomic.Int64
-}
-
-// slots are the hashes that may be computed at the same time. They are replaced
-// as a whole; who holds one gives it back where it came from.
-type slots struct {
-	*semaphore.Weighted
-	n int
 }
 
 func (a *Auth) newHasher(ctx context.Context, o Hashing, n int) (*hasher, error) {
@@ -102,14 +94,15 @@ func (h *hasher) setSlots(n int) {
 	if n < 1 {
 		n = max(runtime.NumCPU()/2, 1)
 	}
-	h.slots.Store(&slots{Weighted: semaphore.NewWeighted(int64(n)), n: n})
+	h.turns.setLimit(n)
 }
 
 func (h *hasher) maxWaiting() int {
 	if h.fixed > 0 {
 		return h.fixed
 	}
-	return 50 * h.slots.Load().n // about five seconds
+	_, limit := h.turns.count()
+	return 50 * limit // about five seconds
 }
 
 // calibrate returns the iterations that were measured at the first start, or
@@ -153,31 +146,29 @@ func measure(memoryKiB, iterations uint32) time.Duration {
 	return time.Since(start)
 }
 
-// do runs fn, which computes one hash, when it is its turn. im.RateLimited if too
-// many wait already, im.Unavailable if ctx ends first.
-func (h *hasher) do(ctx context.Context, fn func() error) error {
-	s := h.slots.Load()
-	waiting := h.waiting.Add(1)
-	if int(waiting) > h.maxWaiting() {
-		h.waiting.Add(-1)
-		h.refused.Add(1)
-		// By then those who wait now are through.
-		turns := time.Duration(1 + waiting/int64(s.n))
-		return &im.Error{Kind: im.RateLimited, RetryAfter: max((turns * h.average()).Round(time.Second), time.Second),
-			Message: "Many people are signing in right now. Please try again in a moment."}
-	}
-	err := s.Acquire(ctx, 1)
-	h.waiting.Add(-1)
+// do runs fn, which computes one hash, when it is its turn. from is the address
+// that wants it, the zero Addr for the box itself. im.RateLimited if too many wait,
+// im.Unavailable if ctx ends first.
+func (h *hasher) do(ctx context.Context, from netip.Addr, fn func() error) error {
+	ok, err := h.turns.take(ctx, network(from), h.maxWaiting())
 	if err != nil {
 		return &im.Error{Kind: im.Unavailable, Message: "Gave up waiting to check the password.", Cause: err}
 	}
-	defer s.Release(1)
+	if !ok {
+		h.refused.Add(1)
+		// By then those who wait now are through.
+		waiting, limit := h.turns.count()
+		turns := time.Duration(1 + waiting/limit)
+		return &im.Error{Kind: im.RateLimited, RetryAfter: max((turns * h.average()).Round(time.Second), time.Second),
+			Message: "Many people are signing in right now. Please try again in a moment."}
+	}
+	defer h.turns.give()
 	h.running.Add(1)
 	start := time.Now()
 	err = fn()
 	h.nanos.Add(int64(time.Since(start)))
 	n := h.hashes.Add(1)
-	if h.running.Add(-1) == 0 && h.waiting.Load() == 0 {
+	if waiting, _ := h.turns.count(); h.running.Add(-1) == 0 && waiting == 0 {
 		h.calm()
 	} else if n%2 == 0 {
 		h.collect()
@@ -194,8 +185,8 @@ func (h *hasher) average() time.Duration {
 }
 
 // hash returns a new hash of a password.
-func (h *hasher) hash(ctx context.Context, password string) (phc string, err error) {
-	err = h.do(ctx, func() error {
+func (h *hasher) hash(ctx context.Context, from netip.Addr, password string) (phc string, err error) {
+	err = h.do(ctx, from, func() error {
 		phc, err = argon2id.CreateHash(password, h.params)
 		return err
 	})
@@ -204,7 +195,7 @@ func (h *hasher) hash(ctx context.Context, password string) (phc string, err err
 
 // check reports whether phc is a hash of password. An empty phc is of none, at
 // the same cost. weak: it is, but with less than what new hashes get.
-func (h *hasher) check(ctx context.Context, password, phc string) (ok, weak bool, err error) {
+func (h *hasher) check(ctx context.Context, from netip.Addr, password, phc string) (ok, weak bool, err error) {
 	if phc == "" {
 		phc = h.dummy
 	}
@@ -217,7 +208,7 @@ func (h *hasher) check(ctx context.Context, password, phc string) (ok, weak bool
 	if p.Memory > 256<<10 || p.Iterations < 1 || p.Iterations > 256 || p.Parallelism < 1 {
 		return false, false, fmt.Errorf("parameters m=%d,t=%d,p=%d are out of bounds", p.Memory, p.Iterations, p.Parallelism)
 	}
-	err = h.do(ctx, func() error {
+	err = h.do(ctx, from, func() error {
 		ok, _, err = argon2id.CheckHash(password, phc)
 		return err
 	})

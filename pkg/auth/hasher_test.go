@@ -103,7 +103,7 @@ func TestQueue(t *testing.T) {
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		enter := func(i int, ctx context.Context) error {
-			return h.do(ctx, func() error {
+			return h.do(ctx, netip.Addr{}, func() error {
 				if n := running.Add(1); n > most.Load() {
 					most.Store(n)
 				}
@@ -162,7 +162,7 @@ func TestQueue(t *testing.T) {
 		}
 		// A turn is given back by who fails.
 		for range 10 {
-			if err := h.do(t.Context(), func() error { return errors.New("x") }); err == nil {
+			if err := h.do(t.Context(), netip.Addr{}, func() error { return errors.New("x") }); err == nil {
 				t.Error("no error")
 			}
 		}
@@ -224,7 +224,7 @@ func TestMemoryIsGivenBackOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				if err := b.hasher.do(t.Context(), func() error { <-release; return nil }); err != nil {
+				if err := b.hasher.do(t.Context(), netip.Addr{}, func() error { <-release; return nil }); err != nil {
 					t.Error(err)
 				}
 			})

@@ -66,7 +66,7 @@ func (a *Auth) setPassword(ctx context.Context, t im.TenantID, u im.UserID, pass
 	if err := a.CheckPassword(t, user.Username, password); err != nil {
 		return err
 	}
-	phc, err := a.hasher.hash(ctx, normal(password))
+	phc, err := a.hasher.hash(ctx, netip.Addr{}, normal(password))
 	if err != nil {
 		return im.Wrap(op, err)
 	}
@@ -162,7 +162,7 @@ func (a *Auth) Reauthenticate(ctx context.Context, t im.TenantID, u im.UserID, p
 	}
 	done := unjudged
 	defer func() { a.throttle.settle(try, done) }()
-	_, ok, err := a.judgePassword(ctx, t, user, normal(password))
+	_, ok, err := a.judgePassword(ctx, addr, t, user, normal(password))
 	if err != nil {
 		return im.Wrap("auth: judge a password of "+string(t), err)
 	}
@@ -176,8 +176,8 @@ func (a *Auth) Reauthenticate(ctx context.Context, t im.TenantID, u im.UserID, p
 
 // rehash stores a hash with the parameters of today for a password that was just
 // found right. A failure only puts it off. It returns the hash that counts then.
-func (a *Auth) rehash(ctx context.Context, u *im.User, password, old string) string {
-	phc, err := a.hasher.hash(ctx, password)
+func (a *Auth) rehash(ctx context.Context, from netip.Addr, u *im.User, password, old string) string {
+	phc, err := a.hasher.hash(ctx, from, password)
 	if err == nil {
 		counts := old
 		err = a.people.UpdateCredential(ctx, u.Tenant, u.ID, func(c *store.Credential) (*store.Credential, error) {

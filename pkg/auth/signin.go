@@ -74,7 +74,7 @@ func (a *Auth) SignIn(ctx context.Context, r SignInRequest) (Granted, error) {
 	done := unjudged
 	defer func() { a.throttle.settle(try, done) }()
 
-	phc, ok, err := a.judgePassword(ctx, r.Tenant, user, normal(r.Password))
+	phc, ok, err := a.judgePassword(ctx, r.Addr, r.Tenant, user, normal(r.Password))
 	switch {
 	case err != nil:
 		return fail(im.Wrap("auth: sign in to tenant "+string(r.Tenant), err))
@@ -108,7 +108,7 @@ func (a *Auth) SignIn(ctx context.Context, r SignInRequest) (Granted, error) {
 	// Whoever changed the password, disabled the user or erased the tenant while the
 	// password was judged may have been through before this sign-in was stored: it
 	// must not outlive them. Looking after storing finds all of that.
-	if err := a.confirm(ctx, user, password, phc); err != nil {
+	if err := a.confirm(ctx, r.Addr, user, password, phc); err != nil {
 		if _, failed := a.end(ctx, user.Tenant, user.ID, func(s store.SignIn) bool { return s.Hash == hash }); failed != nil {
 			// Nobody has the token; it ends when it expires.
 			a.log.Info("sign-in not taken back", "tenant", string(user.Tenant), "user", string(user.ID), "error", failed)
@@ -146,7 +146,7 @@ func (a *Auth) open(t im.TenantID, u im.UserID) bool {
 
 // judgePassword reports whether password is the user's, and the hash that says
 // so. A nil user has none: that is found out at the same cost.
-func (a *Auth) judgePassword(ctx context.Context, t im.TenantID, user *im.User, password string) (phc string, ok bool, err error) {
+func (a *Auth) judgePassword(ctx context.Context, from netip.Addr, t im.TenantID, user *im.User, password string) (phc string, ok bool, err error) {
 	if user != nil {
 		c, err := a.people.Credential(ctx, t, user.ID)
 		if err != nil && !im.Is(err, im.NotFound) {
@@ -154,17 +154,17 @@ func (a *Auth) judgePassword(ctx context.Context, t im.TenantID, user *im.User, 
 		}
 		phc = c.PHC
 	}
-	ok, weak, err := a.hasher.check(ctx, password, phc)
+	ok, weak, err := a.hasher.check(ctx, from, password, phc)
 	ok = ok && phc != ""
 	if ok && weak {
-		phc = a.rehash(ctx, user, password, phc)
+		phc = a.rehash(ctx, from, user, password, phc)
 	}
 	return phc, ok, err
 }
 
 // confirm looks whether the user may still sign in, and the password that was
 // judged against phc is still the one.
-func (a *Auth) confirm(ctx context.Context, user *im.User, password, phc string) error {
+func (a *Auth) confirm(ctx context.Context, from netip.Addr, user *im.User, password, phc string) error {
 	if !a.open(user.Tenant, user.ID) {
 		return wrongPassword()
 	}
@@ -176,7 +176,7 @@ func (a *Auth) confirm(ctx context.Context, user *im.User, password, phc string)
 		return nil
 	}
 	// Another sign-in may only have hashed it anew.
-	ok, _, err := a.hasher.check(ctx, password, c.PHC)
+	ok, _, err := a.hasher.check(ctx, from, password, c.PHC)
 	if err != nil {
 		return im.Wrap("auth: confirm a sign-in", err)
 	}

@@ -59,6 +59,8 @@ var measures = []struct {
 	{"hot", "processor time a delivery in a hot room of 1000", measureHot},
 	{"announce", "one announcement to 4000", measureAnnounce},
 	{"storm", "4000 come back at once", measureStorm},
+	{"passwords", "4000 sign in by password at once, while one address guesses", measurePasswords},
+	{"roster", "a roster of 4,000 people and 200 classes", measureRoster},
 	{"steady", "memory, disk and acknowledgements at 400 messages a second", measureSteady},
 	{"guest", "the same in a cgroup of 512 MB", measureGuest},
 	{"tls", "memory of idle TLS sessions", measureTLS},
