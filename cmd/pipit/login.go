@@ -40,6 +40,9 @@ func (t *tool) loginCmd() *cobra.Command {
 			}
 			fmt.Fprintf(t.err, "Open %s\nand check that it shows the code %s\n\n%s\n\nWaiting …\n", asked.VerificationURIComplete, asked.UserCode, qrText(asked.VerificationURIComplete))
 			token, err := conf.DeviceAccessToken(cmd.Context(), asked)
+			if errors.Is(err, context.DeadlineExceeded) && cmd.Context().Err() == nil {
+				return im.E(im.Forbidden, "The code has expired: nobody agreed in time. Run pipit login again.")
+			}
 			if err != nil {
 				return loginError(issuer, err)
 			}

@@ -61,6 +61,15 @@ func TestLogin(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, `{"access_token":"pt_oakhill_x","token_type":"Bearer","expires_in":3600,"scope":"chat admin"}`)
 	})
+	mux.HandleFunc("POST /t/slow/oauth/device_authorization", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"device_code":"BCDF-GHJK.s","user_code":"BCDF-GHJK","verification_uri":"`+srv.URL+`/t/slow/device","expires_in":2,"interval":1}`)
+	})
+	mux.HandleFunc("POST /t/slow/oauth/token", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"error":"authorization_pending"}`)
+	})
 	mux.HandleFunc("POST /t/none/oauth/device_authorization", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
@@ -87,5 +96,9 @@ func TestLogin(t *testing.T) {
 		if c := run(context.Background(), a, strings.NewReader(""), io.Discard, new(bytes.Buffer)); c != want {
 			t.Errorf("%s: code %d, want %d", args, c, want)
 		}
+	}
+	late := new(bytes.Buffer)
+	if c := run(context.Background(), []string{"login", srv.URL + "/t/slow"}, strings.NewReader(""), io.Discard, late); c != exitFailed || !strings.Contains(late.String(), "The code has expired: nobody agreed in time.") {
+		t.Errorf("nobody agreed: code %d\n%s", c, late)
 	}
 }

@@ -228,7 +228,11 @@ func (b *browser) form(at *url.URL, page string) (action string, form url.Values
 				unknown = unknown || value == ""
 				form.Set(attr(n, "name"), value)
 			case in && n.Data == "button" && attr(n, "name") != "" && !form.Has(attr(n, "name")):
-				form.Set(attr(n, "name"), attr(n, "value"))
+				value, known := b.fields[attr(n, "name")]
+				if !known {
+					value = attr(n, "value") // the first button
+				}
+				form.Set(attr(n, "name"), value)
 			}
 		}
 		for c := n.FirstChild; c != nil; c = c.NextSibling {
