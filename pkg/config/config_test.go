@@ -40,7 +40,7 @@ func TestDefaults(t *testing.T) {
 		Limits: Limits{SendsPerMinute: 120, FrameBytes: 65536, TextBytes: 16384, Connections: 20000,
 			ConnectionsPerAddress: 5000, OutputBytes: 262144, SessionsPerUser: 32, SigninsPerMinutePerAddr: 600,
 			SigninsPerHourPerAccount: 20, PasswordHashes: 2, Heartbeat: 30 * time.Second},
-		Storage: Storage{LowWaterBytes: 96 << 20, ReserveBytes: 32 << 20, MemtableBytes: 8 << 20,
+		Storage: Storage{LowWaterBytes: 192 << 20, ReserveBytes: 32 << 20, MemtableBytes: 8 << 20,
 			CacheBytes: 8 << 20, ScrubInterval: 168 * time.Hour},
 		Shutdown: Shutdown{Timeout: 10 * time.Second},
 	}

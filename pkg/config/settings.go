@@ -125,7 +125,7 @@ var settings = []setting{
 		doc:   "A session that was silent for so long is pinged, and closed after three times that (PROTOCOL 3.8).",
 		field: func(c *Config) any { return &c.Limits.Heartbeat }},
 
-	{key: "storage.low_water_bytes", def: "96MiB", size: true, min: 8 * mib, max: 1024 * gib, example: "96MiB", allowed: "a size from 8MiB to 1TiB",
+	{key: "storage.low_water_bytes", def: "192MiB", size: true, min: 8 * mib, max: 1024 * gib, example: "192MiB", allowed: "a size from 8MiB to 1TiB",
 		doc:   "Free space of the disk below which no message is accepted any more (reading goes on, and accepting comes back by itself). At least four memtables and 8MiB.",
 		field: func(c *Config) any { return &c.Storage.LowWaterBytes }},
 	{key: "storage.reserve_bytes", def: "32MiB", size: true, min: mib, max: 16 * gib, example: "32MiB", allowed: "a size from 1MiB to 16GiB",

@@ -164,8 +164,14 @@ func noRoom(dir string, cause error) *OpenError {
 // memTables is how many full memtables may wait to become tables.
 const memTables = 2
 
-// levelZeroStall is how many tables level 0 may have.
-const levelZeroStall = 8
+// levelZero is how many tables of level 0 are merged into the next level, and stall
+// how many it may have. The more wait, the more a merge moves at once, and the less
+// often what lies below is written again, which is what a card wears by. With small
+// memtables the disk is small: fewer wait, and take less room.
+func (o *Options) levelZero() (merge, stall int) {
+	merge = int(min(max(12*o.MemTableBytes/(8<<20), 4), 12))
+	return merge, merge*3/2 + 2
+}
 
 // badger's options are sized for a Pi; DESIGN.md has the figures behind them.
 func (o *Options) badger(log *badgerLog) badger.Options {
@@ -184,7 +190,8 @@ func (o *Options) badger(log *badgerLog) badger.Options {
 	b.Compression = compression
 	b.ChecksumVerificationMode = options.OnBlockRead
 	b.NumCompactors = 2
-	b.NumLevelZeroTables, b.NumLevelZeroTablesStall = 4, levelZeroStall // bounds what one compaction may need
+	b.NumLevelZeroTables, b.NumLevelZeroTablesStall = o.levelZero() // bounds what one compaction may need
+	b.BaseLevelSize = 8 * o.MemTableBytes                           // a store of up to this has one level below level 0
 	b.NumGoroutines = 1
 	// A compaction builds up to a dozen tables at once, each in memory of some
 	// times its size: small tables, and none bigger further down.

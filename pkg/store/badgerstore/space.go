@@ -210,5 +210,6 @@ func (s *Store) waitForRoom() {
 // tableRoom is what must be free for one table, which may be all of level 0, and
 // for the reserve, which goes first.
 func (s *Store) tableRoom() int64 {
-	return levelZeroStall*s.opt.MemTableBytes + 4<<20 + s.opt.ReserveBytes
+	_, stall := s.opt.levelZero()
+	return int64(stall)*s.opt.MemTableBytes + 4<<20 + s.opt.ReserveBytes
 }

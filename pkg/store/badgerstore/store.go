@@ -41,7 +41,7 @@ type Options struct {
 
 	MemTableBytes int64 // 8 MiB; 2 MiB at least. Two to three are in memory
 	CacheBytes    int64 // 8 MiB; of decompressed blocks
-	LowWaterBytes int64 // 12 memtables + 32 MiB; with less free, writes are refused
+	LowWaterBytes int64 // 192 MiB (20 memtables + 32 MiB), less with small memtables; with less free, writes are refused
 	ReserveBytes  int64 // 5 memtables; negative: no reserve file
 
 	// ScrubInterval is how long one slow reading of everything takes at least;
@@ -76,7 +76,8 @@ func (o *Options) defaults() error {
 	}
 	def(&o.MemTableBytes, 8<<20)
 	def(&o.CacheBytes, 8<<20)
-	def(&o.LowWaterBytes, 12*o.MemTableBytes+32<<20)
+	merge, _ := o.levelZero()
+	def(&o.LowWaterBytes, int64(merge+8)*o.MemTableBytes+32<<20)
 	def(&o.ReserveBytes, 5*o.MemTableBytes)
 	o.ReserveBytes = max(o.ReserveBytes, 0)
 	if o.ScrubInterval == 0 {
