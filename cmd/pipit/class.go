@@ -47,7 +47,11 @@ func (t *tool) classList() *cobra.Command {
 					if c.Archived {
 						state = "archived"
 					}
-					rows = append(rows, []string{c.Name, c.Term, strconv.Itoa(len(c.Teachers)), strconv.Itoa(len(c.Students)), state, c.ID})
+					term := c.Term
+					if c.Ends != "" {
+						term = strings.TrimSpace(term + " to " + c.Ends)
+					}
+					rows = append(rows, []string{c.Name, term, strconv.Itoa(len(c.Teachers)), strconv.Itoa(len(c.Students)), state, c.ID})
 				}
 				t.table([]string{"CLASS", "TERM", "TEACHERS", "STUDENTS", "STATE", "ID"}, rows)
 			})
