@@ -203,6 +203,26 @@ func (r *rig) everyAccountOperation(owner, memberID string) {
 	if len(g.RecoveryCodes) != 10 {
 		t.Errorf("recovery codes %v", g.RecoveryCodes)
 	}
+	// With a password that somebody else gave, one code does for all of it, and a bad
+	// choice of password uses none up.
+	r.want(r.do("POST", "/v1/users", owner, `{"username":"hal","role":"staff","password":"given by Ann","temporary":true}`), 201, "", "")
+	hal := func(more string) answer {
+		return r.do("POST", "/v1/sessions", "", `{"username":"hal","password":"given by Ann"`+more+`}`)
+	}
+	a = hal("")
+	r.want(a, 401, "unauthenticated", "totp")
+	a.decode(t, &p)
+	r.want(hal(`,"totp":"000000"`), 401, "unauthenticated", "totp")
+	code := `,"totp":"` + r.code(p.TOTPSetup.Secret, 0) + `"`
+	r.want(hal(code), 401, "unauthenticated", "new_password")
+	r.want(hal(code+`,"new_password":"12345678"`), 422, "invalid", "new_password")
+	r.want(hal(code+`,"new_password":"given by Ann"`), 422, "invalid", "new_password")
+	a = hal(code + `,"new_password":"nine grey herons"`)
+	r.want(a, 201, "", "")
+	a.decode(t, &g)
+	if len(g.RecoveryCodes) != 10 {
+		t.Errorf("recovery codes with a new password %v", g.RecoveryCodes)
+	}
 	r.want(r.do("PATCH", "/v1/tenant/settings", owner, `{"staff_totp":false}`), 200, "", "")
 
 	// A password that somebody else gave.

@@ -158,14 +158,21 @@ func (a *Auth) secondFactor(ctx context.Context, user *im.User, r *SignInRequest
 	if err != nil {
 		return false, nil, err
 	}
+	// A password of one's own is asked for before a code is used up, and a bad one
+	// refused: the same code counts with it.
+	asks := acc.MustChange && r.NewPassword == ""
+	if r.NewPassword != "" {
+		if err := a.checkReplacement(user, r.Password, r.NewPassword); err != nil {
+			return true, nil, err
+		}
+	}
 	switch {
 	case acc.Secret != "" && r.TOTP == "":
 		return true, nil, challenge(ChallengeTOTP, "Enter the code that your authenticator app shows, or one of your recovery codes.")
+	case acc.Secret != "" && asks:
+		ok = acc.second(r.TOTP, a.box.Now()) != nil
 	case acc.Secret != "":
 		ok, err = a.checkSecond(ctx, user.Tenant, user.ID, r.TOTP)
-		if err != nil || !ok {
-			return ok, nil, err
-		}
 	case a.requireTOTP(user) && (acc.Pending == "" || r.TOTP == ""):
 		setup, err := a.BeginTOTP(ctx, user.Tenant, user.ID)
 		if err != nil {
@@ -174,17 +181,22 @@ func (a *Auth) secondFactor(ctx context.Context, user *im.User, r *SignInRequest
 		c := challenge(ChallengeTOTPSetup, "Your organisation asks for a second step. Add this account to an authenticator app, then enter the code that it shows.")
 		c.cause.Field, c.Setup = ChallengeTOTP, &setup
 		return true, nil, c
+	case a.requireTOTP(user) && asks:
+		_, ok = totpAt(acc.Pending, plainCode(r.TOTP), a.box.Now())
 	case a.requireTOTP(user):
 		recovery, err = a.confirmTOTP(ctx, user.Tenant, user.ID, r.TOTP)
+		ok = err == nil
 		if im.Is(err, im.Invalid) {
-			return false, nil, nil
+			err = nil
 		}
-		if err != nil {
-			return true, nil, err
-		}
+	default:
+		ok = true
 	}
-	if acc.MustChange && r.NewPassword == "" {
-		return true, recovery, challenge(ChallengeNewPassword, "Choose a password of your own: the one you have was given to you.")
+	if err != nil || !ok {
+		return ok, nil, err
+	}
+	if asks {
+		return true, nil, challenge(ChallengeNewPassword, "Choose a password of your own: the one you have was given to you.")
 	}
 	return true, recovery, nil
 }
@@ -193,25 +205,34 @@ func (a *Auth) requireTOTP(u *im.User) bool { return a.wantTOTP != nil && a.want
 
 // checkSecond takes a code of the app or a recovery code, once.
 func (a *Auth) checkSecond(ctx context.Context, t im.TenantID, u im.UserID, code string) (ok bool, _ error) {
-	code = plainCode(code)
 	now := a.box.Now()
 	err := a.updateAccount(ctx, t, u, func(acc *account) error {
-		if step, good := totpAt(acc.Secret, code, now); good && step > acc.Step {
-			acc.Step, ok = step, true
-			return nil
+		use := acc.second(code, now)
+		if ok = use != nil; !ok {
+			return im.E(im.Invalid, "wrong code") // stores nothing
 		}
-		if i := slices.IndexFunc(acc.Recovery, func(h string) bool {
-			return subtle.ConstantTimeCompare([]byte(h), []byte(hashRecovery(code))) == 1
-		}); i >= 0 {
-			acc.Recovery, ok = slices.Delete(acc.Recovery, i, i+1), true
-			return nil
-		}
-		return im.E(im.Invalid, "wrong code") // stores nothing
+		use()
+		return nil
 	})
 	if im.Is(err, im.Invalid) {
 		return false, nil
 	}
 	return ok && err == nil, err
+}
+
+// second returns what uses up a code of the app or a recovery code; nil: it is wrong.
+func (acc *account) second(code string, now time.Time) (use func()) {
+	code = plainCode(code)
+	if step, good := totpAt(acc.Secret, code, now); good && step > acc.Step {
+		return func() { acc.Step = step }
+	}
+	i := slices.IndexFunc(acc.Recovery, func(h string) bool {
+		return subtle.ConstantTimeCompare([]byte(h), []byte(hashRecovery(code))) == 1
+	})
+	if i < 0 {
+		return nil
+	}
+	return func() { acc.Recovery = slices.Delete(acc.Recovery, i, i+1) }
 }
 
 // totpAt returns the step in which code is the app's, within the skew.

@@ -103,10 +103,7 @@ func (a *Auth) markMustChange(ctx context.Context, t im.TenantID, u im.UserID, m
 
 // replacePassword gives a user, whose password was just found right, another one
 // of the user's own choice. It returns what confirm has to look for.
-func (a *Auth) replacePassword(ctx context.Context, user *im.User, password, phc, next string) (string, string, error) {
-	if normal(next) == password {
-		return "", "", im.E(im.Invalid, "Choose a password that is not the one you were given.").OnField(ChallengeNewPassword)
-	}
+func (a *Auth) replacePassword(ctx context.Context, user *im.User, next string) (password, phc string, _ error) {
 	if err := a.SetPassword(ctx, user.Tenant, user.ID, next); err != nil {
 		return "", "", onNewPassword(err)
 	}
@@ -115,6 +112,14 @@ func (a *Auth) replacePassword(ctx context.Context, user *im.User, password, phc
 		return "", "", im.Wrap("auth: confirm a password", err)
 	}
 	return normal(next), c.PHC, nil
+}
+
+// checkReplacement refuses what can't become the password of a user who has given.
+func (a *Auth) checkReplacement(user *im.User, given, next string) error {
+	if normal(next) == normal(given) {
+		return im.E(im.Invalid, "Choose a password that is not the one you were given.").OnField(ChallengeNewPassword)
+	}
+	return onNewPassword(a.CheckPassword(user.Tenant, user.Username, next))
 }
 
 // onNewPassword names the member that a refused password came in.

@@ -96,7 +96,7 @@ func (a *Auth) SignIn(ctx context.Context, r SignInRequest) (Granted, error) {
 	}
 	password := normal(r.Password)
 	if r.NewPassword != "" {
-		if password, phc, err = a.replacePassword(ctx, user, password, phc, r.NewPassword); err != nil {
+		if password, phc, err = a.replacePassword(ctx, user, r.NewPassword); err != nil {
 			return fail(err)
 		}
 	}

@@ -11,9 +11,9 @@ import (
 
 // judge asks auth about what a person showed: a sign-in, or the page for what is
 // still missing, or why not.
-func (p *Provider) judge(r *http.Request, in pending, newPassword string) (auth.Granted, *signInView, error) {
+func (p *Provider) judge(r *http.Request, in pending) (auth.Granted, *signInView, error) {
 	got, err := p.auth.SignIn(r.Context(), auth.SignInRequest{
-		Tenant: in.Tenant, Username: in.Username, Password: in.Password, TOTP: in.TOTP, NewPassword: newPassword,
+		Tenant: in.Tenant, Username: in.Username, Password: in.Password, TOTP: in.TOTP, NewPassword: in.NewPassword,
 		Device: deviceName(r), Addr: remoteAddr(r),
 	})
 	p.auditSignIn(r, in, got, err)
@@ -21,15 +21,15 @@ func (p *Provider) judge(r *http.Request, in pending, newPassword string) (auth.
 	var e *im.Error
 	switch {
 	case errors.As(err, &c):
-		view := &signInView{Step: c.Next, AskCode: c.Next == auth.ChallengeNewPassword && in.TOTP != ""}
+		view := &signInView{Step: c.Next}
 		if c.Setup != nil {
 			view.Step, view.Secret, view.QR = auth.ChallengeTOTPSetup, c.Setup.Secret, template.URL(qrPicture(c.Setup.URI))
 		}
 		return auth.Granted{}, view, nil
 	case errors.As(err, &e) && e.Kind == im.Unauthenticated && e.Field == auth.ChallengeTOTP:
 		return auth.Granted{}, &signInView{Step: auth.ChallengeTOTP, Problem: textWrongTOTP}, nil
-	case errors.As(err, &e) && e.Kind == im.Invalid && newPassword != "":
-		return auth.Granted{}, &signInView{Step: auth.ChallengeNewPassword, Problem: e.Message, AskCode: in.TOTP != ""}, nil
+	case errors.As(err, &e) && e.Kind == im.Invalid && in.NewPassword != "":
+		return auth.Granted{}, &signInView{Step: auth.ChallengeNewPassword, Problem: e.Message}, nil
 	}
 	return got, nil, err
 }

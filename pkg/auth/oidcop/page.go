@@ -135,7 +135,6 @@ type signInView struct {
 	Name     string       // of an external provider, before Problem
 	QR       template.URL // data: picture of Secret, at totp_setup
 	Secret   string
-	AskCode  bool     // a new code is needed beside the new password
 	Recovery []string // codes to keep, at stepRecovery
 
 	Externals []externalView

@@ -58,12 +58,14 @@ func (p *Provider) anyTenant(path string) http.HandlerFunc {
 // pending is what a person has shown already while one thing more is asked for; it
 // travels sealed in the page, so that nothing of it is kept here or readable there.
 type pending struct {
-	Tenant   im.TenantID   `json:"t"`
-	Username string        `json:"u"`
-	Password string        `json:"p"`
-	TOTP     string        `json:"o,omitempty"`
-	Keep     bool          `json:"k,omitempty"`
-	Age      time.Duration `json:"a"`
+	Tenant   im.TenantID `json:"t"`
+	Username string      `json:"u"`
+	Password string      `json:"p"`
+	TOTP     string      `json:"o,omitempty"`
+	// NewPassword waits here while a code that ran out meanwhile is asked for again.
+	NewPassword string        `json:"n,omitempty"`
+	Keep        bool          `json:"k,omitempty"`
+	Age         time.Duration `json:"a"`
 }
 
 const pendingLife = 5 * time.Minute
@@ -91,11 +93,17 @@ func (p *Provider) signIn(w http.ResponseWriter, r *http.Request) {
 	if code := strings.TrimSpace(r.PostForm.Get("totp")); code != "" {
 		in.TOTP = code
 	}
-	got, more, err := p.judge(r, in, r.PostForm.Get("new_password"))
+	if chosen := r.PostForm.Get("new_password"); chosen != "" {
+		in.NewPassword = chosen
+	}
+	got, more, err := p.judge(r, in)
 	switch {
 	case more != nil:
 		view := *more
 		view.Keep = in.Keep
+		if view.Step == auth.ChallengeNewPassword {
+			in.NewPassword = "" // it was refused
+		}
 		raw, err := json.Marshal(in)
 		if err != nil {
 			p.showError(w, r, http.StatusInternalServerError, textFault)

@@ -86,7 +86,7 @@ var catalogue = map[string][2]string{
 	"forgot":      {"Forgot your password? Your teacher or administrator can give you a new one.", "忘记密码？请找老师或管理员重置。"},
 	"seconds":     {"s", "秒"},
 	"totp":        {"Second step", "第二步验证"}, "totp_more": {"Type the six digits that your authenticator app shows, or one of your recovery codes.", "请输入身份验证器应用显示的六位数字，或一个恢复码。"},
-	"code": {"Code", "验证码"}, "next_code": {"The next code of your app", "应用显示的下一个验证码"}, "continue": {"Continue", "继续"}, "back": {"Begin again", "重新开始"},
+	"code": {"Code", "验证码"}, "continue": {"Continue", "继续"}, "back": {"Begin again", "重新开始"},
 	"totp_setup": {"Set up a second step", "设置第二步验证"}, "totp_setup_more": {"Your organisation asks for a second step. Scan this with an authenticator app, or type the key into it; then type the six digits that it shows.", "您所在的机构要求第二步验证。请用身份验证器应用扫描此图，或手动输入密钥，再填写应用显示的六位数字。"},
 	"secret":       {"Key", "密钥"},
 	"new_password": {"Choose your own password", "设置自己的密码"}, "new_password_more": {"The one you typed was given to you by somebody. Choose one that only you know.", "刚才的密码是别人给您的。请设置一个只有您知道的密码。"},
