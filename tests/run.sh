@@ -51,7 +51,7 @@ prepare() {
 # possible and anything is missing. A failure is no error here: the tests that need it say so.
 tools() {
 	local missing=() pair
-	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium pdftoppm:poppler-utils apache2:apache2-bin \
+	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium pdftoppm:poppler-utils certutil:libnss3-tools apache2:apache2-bin \
 		mmdebstrap:mmdebstrap systemd-nspawn:systemd-container lintian:lintian dpkg-deb:dpkg ssh-keygen:openssh-client "$@"; do
 		PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 	done

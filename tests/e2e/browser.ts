@@ -10,12 +10,15 @@ import { password, type Server } from './server';
 
 let browser: Browser | undefined;
 
+/** How the browser is started; tests that need one of their own add to it. */
+export const launchOptions = () => ({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  headless: true,
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--force-color-profile=srgb', '--font-render-hinting=none'],
+});
+
 export async function launch(): Promise<Browser> {
-  return (browser ??= await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    headless: true,
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--force-color-profile=srgb', '--font-render-hinting=none'],
-  }));
+  return (browser ??= await chromium.launch(launchOptions()));
 }
 
 export async function shut(): Promise<void> {
@@ -44,7 +47,7 @@ export async function open(server: Server, options: BrowserContextOptions = desk
     if (m.type() !== 'error') return;
     const text = m.text();
     if (/Content Security Policy|violates/i.test(text)) wrong.push(`CSP: ${text}`);
-    else if (!/Failed to load resource|WebSocket connection|net::ERR/.test(text)) wrong.push(`console: ${text}`);
+    else if (!/Failed to load resource|WebSocket connection|net::ERR|Cross-Origin-Opener-Policy header has been ignored/.test(text)) wrong.push(`console: ${text}`);
   });
   await page.addInitScript(() => {
     document.addEventListener('securitypolicyviolation', (e) => console.error(`Content Security Policy: ${e.violatedDirective} ${e.blockedURI} ${e.sample}`));

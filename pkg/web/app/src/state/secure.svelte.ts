@@ -6,6 +6,7 @@
  */
 import { IndexedDBStore, newKey, type OutboxItem } from '@pipit/sdk';
 import { loadCredentials } from './credentials';
+import { go } from './route.svelte';
 import { session } from './session.svelte';
 
 const asked = 'pipit:secure-asked'; // when the person said "not now"
@@ -89,7 +90,7 @@ export async function arrive(): Promise<boolean> {
     await store.write(luggage.outbox.map((item) => ({ table: 'outbox' as const, key: item.key, value: item }))); // their keys stay, so each goes once
     store.close();
   }
-  if (/^#\/[\w/%.-]*$/.test(luggage.hash)) history.replaceState(history.state, '', luggage.hash);
+  if (/^#\/[\w/%.-]+$/.test(luggage.hash)) go(luggage.hash.slice(2), true);
   return true;
 }
 
