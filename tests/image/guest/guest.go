@@ -109,7 +109,8 @@ func Start(opts Options) (*Guest, error) {
 		"-kernel", boot.kernel, "-initrd", boot.initrd,
 		"-append", strings.TrimSpace(boot.cmdline + " " + virtual + " " + opts.Append),
 		"-drive", "file=" + disk + ",format=raw,if=none,id=card,cache=writeback,discard=unmap,detect-zeroes=unmap", "-device", "virtio-blk-pci,drive=card",
-		"-netdev", "user,id=net,restrict=on" + forwards, "-device", "virtio-net-pci,netdev=net",
+		// No ROM to boot from the network, which would be another package (ipxe-qemu).
+		"-netdev", "user,id=net,restrict=on" + forwards, "-device", "virtio-net-pci,netdev=net,romfile=",
 		"-device", "i6300esb", "-action", "watchdog=reset", "-device", "virtio-rng-pci",
 	}
 	g.cmd = exec.Command("qemu-system-aarch64", args...)
@@ -202,11 +203,14 @@ func (g *Guest) CPU() time.Duration {
 	return 0
 }
 
-// Console is what the machine has printed so far.
+// Console is what QEMU and the machine have printed so far.
 func (g *Guest) Console() string {
 	b, err := os.ReadFile(g.console)
 	if err != nil {
 		return err.Error()
+	}
+	if said, err := os.ReadFile(filepath.Join(g.opts.Dir, "qemu.log")); err == nil { // why QEMU did not even start
+		b = append(said, b...)
 	}
 	return string(bytes.ToValidUTF8(b, []byte("?")))
 }
