@@ -37,19 +37,48 @@ const settingsOfBackup = "settings-from-backup.yaml"
 func (t *tool) restoreCmd() *cobra.Command {
 	var identity string
 	var replace bool
-	c := &cobra.Command{Use: "restore FILE", Short: "Fill a box from a backup", Args: exactArgs("FILE"),
+	c := &cobra.Command{Use: "restore [FILE]", Short: "Fill a box from a backup", Args: cobra.MaximumNArgs(1),
 		Long: "Fills the data directory from a backup (- for standard input), all or nothing, and gives the box back its certificate\n" +
-			"authority and names if the backup has them. A server that systemd runs is stopped before and started after it.\n\n" +
+			"authority and names if the backup has them. A server that systemd runs is stopped before and started after it.\n" +
+			"Without FILE it is the newest backup on the USB stick labelled " + stickLabel + ".\n\n" +
 			"An encrypted backup needs the identity that was shown by `pipit backup key`, in a file or typed in.\n" +
 			"Where organisations exist already, --replace moves what is there aside first.\n\n" +
 			"Clients notice that the history changed, fetch everything anew and resend what was not acknowledged.",
-		Example: "  sudo pipit restore /media/usb/pipit-20261125-030000Z.age --identity /media/key/pipit.txt",
+		Example: "  sudo pipit restore\n  sudo pipit restore /media/usb/pipit-20261125-030000Z.age --identity /media/key/pipit.txt",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return t.restore(cmd.Context(), args[0], identity, replace)
+			if len(args) == 1 {
+				return t.restore(cmd.Context(), args[0], identity, replace)
+			}
+			name, leave, err := newestOnStick()
+			defer leave()
+			if err != nil {
+				return err
+			}
+			return t.restore(cmd.Context(), name, identity, replace)
 		}}
 	c.Flags().StringVar(&identity, "identity", "", "`FILE` with the age identity (AGE-SECRET-KEY-1…)")
 	c.Flags().BoolVar(&replace, "replace", false, "move what is in the data directory aside, although organisations exist there")
 	return c
+}
+
+// newestOnStick finds the backup that a restore without a name takes; leave unmounts the
+// stick.
+func newestOnStick() (name string, leave func(), err error) {
+	dir, leave, err := findStick("")
+	if err != nil {
+		return "", leave, err
+	}
+	if dir == "" {
+		return "", leave, usageError{errors.New("there is no USB stick labelled " + stickLabel + ": plug it in, or say which FILE to restore")}
+	}
+	list, err := backup.List(dir)
+	if err == nil && len(list) == 0 {
+		err = notFound("There is no backup on the stick labelled %s.", stickLabel)
+	}
+	if err != nil {
+		return "", leave, err
+	}
+	return filepath.Join(dir, list[0].Name), leave, nil
 }
 
 func (t *tool) restore(ctx context.Context, name, identityFile string, replace bool) (err error) {

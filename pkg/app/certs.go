@@ -147,14 +147,21 @@ func (a *App) keepCertificate(ctx context.Context) {
 	}
 }
 
-// renewIfGone makes a new certificate at a reload if somebody (`pipit cert renew`)
-// removed the authority's last one.
-func (a *App) renewIfGone() {
+// refreshCertificate makes a new certificate at a reload if the names of the box have
+// changed or somebody (`pipit cert renew`) removed the authority's last one.
+func (a *App) refreshCertificate() {
 	ca := a.certs.local.Load()
-	if ca == nil || !ca.Gone() {
+	if ca == nil {
 		return
 	}
-	if err := ca.Renew(a.wantedNames(a.config().DataDir), a.store.Now()); err != nil {
+	names, now := a.wantedNames(a.config().DataDir), a.store.Now()
+	var err error
+	if ca.Gone() {
+		err = ca.Renew(names, now)
+	} else {
+		_, err = ca.Refresh(names, now)
+	}
+	if err != nil {
 		a.log.Error("certificate not renewed", "error", err)
 	}
 }

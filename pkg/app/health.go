@@ -194,7 +194,7 @@ func (a *App) reloadConfig() {
 		refuse(err)
 		return
 	}
-	a.renewIfGone()
+	a.refreshCertificate()
 	restart := a.config().Reloadable(next)
 	a.cfg.Store(&merged)
 	a.loops.SetLimits(merged.Limits.Connections, merged.Limits.ConnectionsPerAddress)

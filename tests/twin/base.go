@@ -13,13 +13,13 @@ import (
 )
 
 // suite and packages are the base system: Debian's essential packages and these, which
-// are those of the image (image/packages.list) that need no hardware.
+// are those of the image (image/builder/packages.list) that need no hardware.
 const suite = "trixie"
 
 var packages = []string{
 	"systemd-sysv", "systemd-timesyncd", "dbus", "udev", "kmod", "procps", "tzdata", "zstd",
 	"e2fsprogs", "fdisk", "logsave", "dosfstools",
-	"network-manager", "avahi-daemon", "iproute2",
+	"network-manager", "avahi-daemon", "avahi-utils", "iproute2",
 	"openssh-server", "openssh-client", "sudo", "libpam-systemd",
 }
 

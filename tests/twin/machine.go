@@ -83,7 +83,7 @@ func NewRoot(t *testing.T, deb string, appliance bool) *Root {
 			t.Fatal(err)
 		}
 	}
-	for file, mib := range map[string]int64{r.DataFile: 512, r.BootFile: 8} {
+	for file, mib := range map[string]int64{r.DataFile: 1024, r.BootFile: 8} {
 		if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, mib<<20)); err != nil {
 			t.Fatal(err)
 		}
@@ -352,26 +352,29 @@ func (m *Machine) Within(what string, ok func() bool) {
 // Dial connects from inside the machine's network: the socket is made on a thread that
 // has moved there, and stays what it is wherever it is used.
 func (m *Machine) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return within(m.leader, func() (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, addr) })
+}
+
+// within makes a socket in the network of another process.
+func within[T any](pid int, open func() (T, error)) (T, error) {
 	type result struct {
-		c   net.Conn
-		err error
+		socket T
+		err    error
 	}
 	out := make(chan result, 1)
 	go func() {
 		// Never unlocked: the thread is of no use to others and ends with the goroutine.
 		runtime.LockOSThread()
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", m.leader))
+		var r result
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
 		if err == nil {
 			err = errors.Join(unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET), ns.Close())
 		}
-		if err != nil {
-			out <- result{err: err}
-			return
+		if r.err = err; err == nil {
+			r.socket, r.err = open()
 		}
-		var d net.Dialer
-		c, err := d.DialContext(ctx, network, addr)
-		out <- result{c, err}
+		out <- r
 	}()
 	r := <-out
-	return r.c, r.err
+	return r.socket, r.err
 }

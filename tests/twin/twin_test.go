@@ -120,17 +120,19 @@ func TestCard(t *testing.T) {
 	r.PutBoot(t, map[string]string{"pipit.yaml": yaml, "roster/5b.csv": roster})
 
 	var firstID string
+	night := &night{stick: stick(t)}
 	t.Run("first", func(t *testing.T) {
 		m := r.Boot(t)
 		firstID = firstBoot(t, m, filepath.Join(keys, "id"))
 		t.Run("units", func(t *testing.T) { m.units(t) })
 		t.Run("activation", func(t *testing.T) { m.activation(t) })
 		t.Run("doctor", func(t *testing.T) { m.doctor(t) })
+		t.Run("names", func(t *testing.T) { m.names(t) })
 		p := newParty(t, m, "party")
 		t.Run("restart", func(t *testing.T) { m.restarts(t, p) })
 		t.Run("watchdog", func(t *testing.T) { m.wedges(t, p, r) })
 		t.Run("update", func(t *testing.T) { m.update(t, p) })
-		t.Run("backup", func(t *testing.T) { m.backup(t, p) })
+		t.Run("backup", func(t *testing.T) { m.backup(t, p, night) })
 		if failed := m.failedUnits(); failed != "" {
 			t.Errorf("failed in the end: %s", failed)
 		}
@@ -150,7 +152,7 @@ func TestCard(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.PutBoot(t, map[string]string{"pipit.yaml": yaml, "factory-reset": ""})
-	t.Run("reset", func(t *testing.T) { afterReset(t, r, r.Boot(t), firstID) })
+	t.Run("reset", func(t *testing.T) { afterReset(t, r, r.Boot(t), firstID, night) })
 }
 
 // firstBoot looks at a box that has just come up for the first time.
@@ -290,9 +292,9 @@ func (m *Machine) doctor(t *testing.T) {
 		return found
 	}
 	for check, text := range examine() {
-		// The clock of a machine without a network, the bound of descriptors that the host
-		// may have, and that no night has been yet, are what they are.
-		if !strings.HasPrefix(text, "good") && check != "clock-untrusted" && check != "clock" && check != "descriptors-low" && check != "backup-missing" {
+		// The clock of a machine without a network and the bound of descriptors that the
+		// host may have are what they are.
+		if !strings.HasPrefix(text, "good") && check != "clock-untrusted" && check != "clock" && check != "descriptors-low" {
 			t.Errorf("as delivered: %s: %s", check, text)
 		}
 	}
@@ -460,43 +462,8 @@ func (m *Machine) update(t *testing.T, p *party) {
 	}
 }
 
-// backup: what was there then is there after a restore, and nothing else.
-func (m *Machine) backup(t *testing.T, p *party) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	add := func(id string) {
-		if _, err := m.box().AddTenant(ctx, id, id); err != nil {
-			t.Fatal(err)
-		}
-	}
-	add("kept")
-	// The nightly one, under its unit's sandbox.
-	if out, err := m.Try("systemctl", "start", "pipit-backup.service"); err != nil {
-		t.Errorf("the nightly backup: %v %s\n%s", err, out, m.Run("journalctl", "--no-pager", "-u", "pipit-backup.service", "-o", "cat"))
-	}
-	if out, err := m.Try("systemctl", "start", "pipit-scrub.service"); err != nil {
-		t.Errorf("the monthly check: %v %s\n%s", err, out, m.Run("journalctl", "--no-pager", "-u", "pipit-scrub.service", "-o", "cat"))
-	}
-	m.Run("pipit", "backup", "/data/system/x.backup")
-	add("lost")
-	m.Run("systemctl", "stop", "pipit.socket", "pipit-https.socket", "pipit.service")
-	m.Run("sh", "-c", "find /var/lib/pipit -mindepth 1 -delete")
-	m.Run("chmod", "644", "/data/system/x.backup")
-	m.Run("sudo", "-u", "pipit", "pipit", "--data-dir", "/var/lib/pipit", "restore", "/data/system/x.backup")
-	m.Run("systemctl", "start", "pipit.socket", "pipit-https.socket", "pipit.service")
-	tenants, err := m.box().Tenants(ctx)
-	var ids []string
-	for _, x := range tenants {
-		ids = append(ids, x.ID)
-	}
-	if got := strings.Join(ids, " "); err != nil || got != "kept oakhill party" {
-		t.Errorf("after the restore: %q, %v", got, err)
-	}
-	p.talk()
-}
-
 // afterReset looks at a box that was reset, and that found a pipit.yaml with mistakes.
-func afterReset(t *testing.T, r *Root, m *Machine, firstID string) {
+func afterReset(t *testing.T, r *Root, m *Machine, firstID string, night *night) {
 	if failed := m.failedUnits(); failed != "pipit-provision.service" {
 		t.Errorf("failed: %q; only the file with mistakes should be named", failed)
 	}
@@ -526,6 +493,7 @@ func afterReset(t *testing.T, r *Root, m *Machine, firstID string) {
 			t.Errorf("the screen does not say %q: %s", want, onScreen)
 		}
 	}
+	t.Run("fresh card", func(t *testing.T) { m.fresh(t, night) })
 	m.PowerOff()
 	if text := r.GetBoot(t, "pipit-errors.txt"); !strings.Contains(text, "第 1 行 / line 1\r\n") || !strings.Contains(text, "hostnme is no setting; the nearest is hostname.") {
 		t.Errorf("pipit-errors.txt: %q", text)
