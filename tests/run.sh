@@ -197,7 +197,7 @@ web() {
 		note "web client: needs Node.js 20 or newer and npm"
 		return 0
 	fi
-	pkg/web/build.sh packages && (cd pkg/web && npm run --silent check && NO_COLOR=1 npm run --silent test -- --reporter=dot) && pkg/web/build.sh
+	pkg/web/build.sh packages && (cd pkg/web && npm run --silent check && NO_COLOR=1 npm run --silent test -- --reporter=dot) && pkg/web/build.sh && pkg/web/build.sh again
 }
 
 # e2e drives the built client in a real browser against a real pipitd.

@@ -4,6 +4,7 @@
 #   build.sh            build; says so and ends well where Node.js or npm is missing
 #   build.sh packages   install the npm packages of package-lock.json, if they are not
 #   build.sh able       whether this machine can build it
+#   build.sh again      build once more in another folder, and fail unless it is the same byte for byte
 set -euo pipefail
 cd "$(dirname "$0")"
 stamp=../../.build/web.stamp
@@ -28,6 +29,13 @@ sources() {
 case ${1:-} in
 able) able ;;
 packages) packages ;;
+again)
+	other=$(mktemp -d)
+	trap 'rm -rf "$other"' EXIT
+	mkdir -p "$other/pkg/web/dist" && cp -a app sdk package.json package-lock.json "$other/pkg/web/" && ln -s "$PWD/node_modules" "$other/pkg/web/node_modules"
+	(cd "$other/pkg/web" && node_modules/.bin/vite build app --logLevel error)
+	diff -rq -x placeholder.txt dist "$other/pkg/web/dist" || { echo "building the web client twice gives two results"; exit 1; }
+	;;
 *)
 	if [[ ${WEB:-} == no ]] || ! able; then
 		[[ -e dist/index.html ]] || echo "The web client is not in this build: it needs Node.js 20 or newer and npm."
