@@ -9,7 +9,8 @@
 // takes what waits and runs each command against the state as the earlier ones
 // of the same batch leave it: key, permission, targets, rate, then a staged
 // store.Write. One Append makes the batch durable; while it blocks, the next
-// batch gathers, so nothing ever lingers. Then, in this order: the state becomes
+// batch gathers, and while many send a short rest lets it gather some more (pace).
+// Then, in this order: the state becomes
 // visible, the replies go out, the events are published (PROTOCOL 2.3, 3.4). If
 // Append fails, the staged state is dropped and nobody ever saw it. A refused
 // command leaves no trace but a token of its sender's rate.
@@ -142,8 +143,7 @@ type Chat struct {
 	usages      usages
 	batch       *batch // commit goroutine
 	failing     bool   // commit goroutine: the last Append failed
-	// flushTook is how long an Append takes, on average. Commit goroutine.
-	flushTook time.Duration
+	pace        pace   // commit goroutine
 
 	complained atomic.Int64 // when unreadable logged last, on the clock of mono
 

@@ -123,6 +123,7 @@ func (c *Chat) commit() {
 		if items == nil {
 			return
 		}
+		began := c.mono()
 		for i := range items {
 			p := items[i]
 			items[i] = pending{} // the queue's slice must not keep it alive
@@ -138,25 +139,17 @@ func (c *Chat) commit() {
 		}
 		c.flush()
 		c.convs.evict()
-		c.rest(len(items))
+		c.rest(len(items), began)
 	}
 }
 
-const (
-	// slowFlush is what tells a card from a disk, and restMost bounds the rest.
-	slowFlush = 8 * time.Millisecond
-	restMost  = 25 * time.Millisecond
-)
-
-// rest lets half a flush more gather after a commit on a card: a commit there
-// writes a page of 4 KiB at least, whatever is in it, and each wears the card. The
-// last to come waits two and a half flushes instead of two. On anything that
-// flushes faster, and where commits are full anyhow, there is no rest.
-func (c *Chat) rest(commands int) {
-	if c.flushTook < slowFlush || commands >= maxBatch/4 {
+// rest lets more commands gather for the next commit (pace).
+func (c *Chat) rest(commands int, began time.Duration) {
+	wait := c.pace.rest(commands, c.mono()-began)
+	if wait == 0 {
 		return
 	}
-	timer := time.NewTimer(min(c.flushTook/2, restMost))
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -227,7 +220,7 @@ func (c *Chat) flush() {
 			c.failing = false
 			c.log.Info("commits go on")
 		}
-		c.flushTook += (took - c.flushTook) / 8
+		c.pace.took(took)
 		c.stats.commits.Add(1)
 		c.stats.writes.Add(uint64(len(b.writes)))
 		c.adopt()
