@@ -118,13 +118,13 @@ func TestFanoutDoesNotAllocateForRecipients(t *testing.T) {
 	}
 }
 
-// A hot room's frames wait for as long as writing to all of it takes, within
-// bounds, and no longer; and not a moment in a room that is not hot.
+// A hot room's frames wait the longer the more are in it, within bounds, and no
+// longer; and not a moment in a room that is not hot.
 func TestGatherDelayFollowsTheRoom(t *testing.T) {
 	for _, c := range []struct {
 		sessions int
 		want     time.Duration
-	}{{50, 5 * time.Millisecond}, {1000, 15 * time.Millisecond}, {4000, 25 * time.Millisecond}} {
+	}{{50, 5 * time.Millisecond}, {1000, 30 * time.Millisecond}, {4000, 40 * time.Millisecond}} {
 		synctest.Test(t, func(t *testing.T) {
 			_, b, loops, _ := crowd(t, c.sessions)
 			evs := []bus.Event{{Kind: bus.Entry, Tenant: "t", Conv: "c_1", Entry: &im.Entry{Conv: "c_1", Seq: 1, By: "u_1", Kind: im.EntryMessage, Text: "hot"}}}
