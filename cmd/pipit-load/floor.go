@@ -40,11 +40,22 @@ type floorFigures struct {
 
 func floorCmd() *cobra.Command {
 	var p floorPlan
-	var asJSON bool
+	var asJSON, storm bool
 	c := &cobra.Command{Use: "floor", Short: "Measure a bare loop that writes the same bytes to the same number of sockets", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if p.Sockets < 1 || p.Writes < 1 || p.Group < 0 || p.Rate < 0 {
 				return fmt.Errorf("--sockets and --writes must be at least 1, --group and --rate not below 0")
+			}
+			if storm {
+				used, err := measureBareStorm(cmd.Context(), p.Sockets)
+				switch {
+				case err != nil:
+					return err
+				case asJSON:
+					return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]float64{"storm_s": used.Seconds()})
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%.3f s of processor time for %d connections at once, two reads and two writes on each\n", used.Seconds(), p.Sockets)
+				return nil
 			}
 			f, err := measureFloor(cmd.Context(), p)
 			switch {
@@ -60,6 +71,7 @@ func floorCmd() *cobra.Command {
 	c.Flags().IntVar(&p.Group, "group", 0, "sockets that are written to in one go (default: all)")
 	c.Flags().Float64Var(&p.Rate, "rate", 0, "groups a second (default: as fast as it goes)")
 	c.Flags().IntVar(&p.Writes, "writes", 200000, "how many writes in all")
+	c.Flags().BoolVar(&storm, "storm", false, "measure connections that come at once instead: accept, two reads, two writes")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the figures as JSON")
 	return c
 }

@@ -31,13 +31,17 @@ func main() {
 		}
 		return
 	}
-	if len(os.Args) == 4 && os.Args[1] == sinkArg {
+	if len(os.Args) == 4 && (os.Args[1] == sinkArg || os.Args[1] == callersArg) {
 		sockets, err := strconv.Atoi(os.Args[3])
-		if err == nil {
+		switch {
+		case err != nil:
+		case os.Args[1] == sinkArg:
 			err = serveSink(os.Args[2], sockets, os.Stdout)
+		default:
+			err = serveCallers(os.Args[2], sockets, os.Stdin)
 		}
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "pipit-load sink:", err)
+			fmt.Fprintf(os.Stderr, "pipit-load %s: %v\n", os.Args[1], err)
 			os.Exit(1)
 		}
 		return

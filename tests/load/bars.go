@@ -24,7 +24,8 @@ var bars = []bar{
 	{id: "hot", text: "CPU a delivery, hot room of 1000", unit: "× floor", must: 0.5, aim: 0.2},
 	{id: "arm64", text: "arm64 user instructions a delivery", unit: "", must: 1000, aim: 650},
 	{id: "allocs", text: "allocations a recipient", unit: "", must: 0, aim: 0},
-	{id: "stormcpu", text: "4000 reconnect + hello at once, CPU", unit: "s", must: 0.30, aim: 0.20},
+	// TARGETS: 0.30 and 0.20 s where bare sockets took 0.16.
+	{id: "stormcpu", text: "4000 reconnect + hello at once, CPU", unit: "× bare sockets", must: 1.9, aim: 1.25},
 	{id: "stormtime", text: "4000 reconnect + hello at once, until all are in", unit: "s", must: 5, aim: 2},
 	{id: "passwords", text: "4000 sign in by password at once: who did not get in", unit: "", must: 0, aim: 0},
 	{id: "passwordping", text: "p99 of a ping meanwhile", unit: "ms", must: 250, aim: 50},

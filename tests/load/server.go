@@ -169,6 +169,16 @@ func (b *bench) floor(ctx context.Context, sockets, group, writes int, rate floa
 	return f, err
 }
 
+// bareStorm is the processor time, in seconds, of a bare loop for so many
+// connections at once.
+func (b *bench) bareStorm(ctx context.Context, conns int) (float64, error) {
+	var bare struct {
+		Seconds float64 `json:"storm_s"`
+	}
+	err := b.loadJSON(ctx, &bare, "floor", "--storm", "--sockets", strconv.Itoa(conns))
+	return bare.Seconds, err
+}
+
 // procStatus reads a line of /proc/PID/status, in bytes.
 func procStatus(pid int, name string) (int64, error) {
 	p, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
