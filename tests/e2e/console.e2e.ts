@@ -180,6 +180,34 @@ for (const [size, options, scheme, locale] of [['desktop', desktop, 'light', 'en
     await page.context().close();
   });
 
+for (const [locale, labels] of [['en-GB', ['When', 'Who', 'What', 'Result']], ['zh-CN', ['时间', '操作人', '操作', '结果']]] as const)
+  test(`tables on a phone: rows are cards, each value has its label, nothing scrolls sideways: ${locale}`, async () => {
+    const page = await signedIn(server, 'linxiao', { ...phone, locale });
+    /** What is wider inside than outside, and what reaches over the screen's right edge. */
+    const wide = () =>
+      page.locator('.console').evaluate((console) =>
+        [...console.querySelectorAll<HTMLElement>('.scroll, .page, table, td, th, .preview, .list li')]
+          .filter((e) => (e.scrollWidth > e.clientWidth + 1 && /auto|scroll|hidden/.test(getComputedStyle(e).overflowX)) || (e.offsetWidth > 1 && e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('thead')))
+          .map((e) => `${e.tagName}.${e.className}: ${e.innerText.slice(0, 60)}`),
+      );
+    for (const to of pages) {
+      await go(page, to);
+      await page.waitForLoadState('networkidle').catch(() => {});
+      if (['audit', 'rules'].includes(to)) await page.locator('tbody tr').first().waitFor();
+      expect.soft(await wide(), to).toEqual([]);
+      if (to !== 'audit') continue;
+      const shown = await page.locator('tbody tr').first().locator('td').evaluateAll((cells) => cells.map((c) => getComputedStyle(c, '::before').content));
+      expect(shown.map((c) => /^"([^"]*)"/.exec(c)?.[1])).toEqual(labels);
+      expect(await page.locator('tbody tr').first().locator('td').evaluateAll((cells) => cells.every((c) => c.getBoundingClientRect().left >= 0 && (c as HTMLElement).innerText.trim() !== ''))).toBe(true);
+    }
+    await go(page, 'roster');
+    await page.locator('input[type=file]').setInputFiles({ name: `${'list_of_the_school_'.repeat(5)}.csv`, mimeType: 'text/csv', buffer: Buffer.from(`class,role,name,username\n${long},student,${long},${'a.very.long.name.'.repeat(3)}x\n5A,king,Bad Role,bad\n`) });
+    await page.locator('.preview').getByText(long).first().waitFor();
+    expect.soft(await wide(), 'diff').toEqual([]);
+    clean(page);
+    await page.context().close();
+  });
+
 test('the corpus of hostile texts is shown as it is in every list and field of the console', async () => {
   const page = await signedIn(server, 'linxiao');
   await go(page, 'classes');
