@@ -72,15 +72,25 @@ func TestLife(t *testing.T) {
 	if !bytes.Equal(b.Root().Raw, a.Root().Raw) || !bytes.Equal(b.Certificate().Leaf.Raw, leaf.Raw) {
 		t.Error("another start made other certificates")
 	}
+	// A start before the network is there: the address stays in the certificate.
+	c := open(t, dir, day.Add(time.Hour))
+	refresh(t, c, names[:2], day.Add(time.Hour), false)
+	refresh(t, c, names, day.Add(time.Hour), false)
+	if err := trusts(c, "192.168.7.20", day.Add(time.Hour)); err != nil {
+		t.Error(err)
+	}
 	// Another name, another certificate of the same root.
 	refresh(t, b, append(slices.Clone(names), "elm.local"), day, true)
 	if err := trusts(b, "elm.local", day); err != nil {
 		t.Error(err)
 	}
-	// In time before the end.
-	refresh(t, b, names, day, true)
+	// In time before the end; a name that nobody wants any more goes with it.
+	refresh(t, b, names, day, false)
 	refresh(t, b, names, day.AddDate(0, 0, 200), false)
 	refresh(t, b, names, day.AddDate(0, 0, 240), true)
+	if err := trusts(b, "elm.local", day.AddDate(0, 0, 240)); err == nil {
+		t.Error("elm.local is still in the certificate")
+	}
 	// A clock that was years ahead made it: it has not begun.
 	refresh(t, b, names, day.AddDate(0, -4, 0), true)
 	if err := trusts(b, "pipit.local", day.AddDate(0, -4, 0)); err == nil {
