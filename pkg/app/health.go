@@ -79,21 +79,25 @@ func (a *App) look() {
 	}
 	b.Update(health.StoreReadOnly, s.State == store.ReadOnly, s.Reason)
 	b.Update(health.DiskFull, s.State == store.Full, s.Reason)
-	b.Update(health.DiskShort, s.State == store.Writable && s.FreeBytes < 4*s.LowWaterBytes,
-		fmt.Sprintf("%d MiB free, %d MiB is where nothing new is accepted", s.FreeBytes>>20, s.LowWaterBytes>>20))
-	b.Update(health.StoreDamaged, s.Damaged > 0, fmt.Sprintf("%d found since the start", s.Damaged))
+	b.UpdateFigures(health.DiskShort, s.State == store.Writable && s.FreeBytes < 4*s.LowWaterBytes,
+		fmt.Sprintf("%d MiB free, %d MiB is where nothing new is accepted", s.FreeBytes>>20, s.LowWaterBytes>>20),
+		map[string]int64{"free_bytes": int64(s.FreeBytes), "low_bytes": int64(s.LowWaterBytes)})
+	b.UpdateFigures(health.StoreDamaged, s.Damaged > 0, fmt.Sprintf("%d found since the start", s.Damaged), map[string]int64{"found": int64(s.Damaged)})
 	b.Update(health.ReserveSpent, s.State != store.ReadOnly && a.config().Storage.ReserveBytes > 0 && s.ReserveBytes == 0, "")
 
 	b.Update(health.ClockUntrusted, !a.host.ClockTrust(a.config().DataDir).Believed(), "")
 
 	wanted := uint64(a.config().Limits.Connections) + 256
-	b.Update(health.DescriptorsLow, a.fdMax > 0 && a.fdMax < wanted, fmt.Sprintf("%d allowed, %d wanted", a.fdMax, wanted))
+	b.UpdateFigures(health.DescriptorsLow, a.fdMax > 0 && a.fdMax < wanted, fmt.Sprintf("%d allowed, %d wanted", a.fdMax, wanted),
+		map[string]int64{"allowed": int64(a.fdMax), "wanted": int64(wanted)})
 	if left, ok := a.certs.left(time.Now()); ok {
-		b.Update(health.CertificateExpiring, left < certWarning, "it ends "+time.Now().Add(left).Format("2006-01-02"))
+		end := time.Now().Add(left)
+		b.UpdateFigures(health.CertificateExpiring, left < certWarning, "it ends "+end.Format("2006-01-02"), map[string]int64{"end_ms": end.UnixMilli()})
 	}
 	a.memoryNow.Store(a.memory.Follow())
 	used := rss()
-	b.Update(health.MemoryShort, used > a.memory.Most, fmt.Sprintf("%d MiB used, %d MiB is the limit", used>>20, a.memory.Most>>20))
+	b.UpdateFigures(health.MemoryShort, used > a.memory.Most, fmt.Sprintf("%d MiB used, %d MiB is the limit", used>>20, a.memory.Most>>20),
+		map[string]int64{"used_bytes": int64(used), "limit_bytes": int64(a.memory.Most)})
 }
 
 // status is what `pipit status` shows.
@@ -123,7 +127,7 @@ func (a *App) status() api.ServerInfo {
 			text += " (" + c.Detail + ")"
 		}
 		info.Conditions = append(info.Conditions, apiclient.ConditionInfo{Code: c.Code, Severity: c.Severity.String(),
-			Title: c.Title, Text: text, Hint: c.Hint, Since: c.Since.UnixMilli()})
+			Title: c.Title, Text: text, Hint: c.Hint, Since: c.Since.UnixMilli(), Figures: c.Figures})
 	}
 	return info
 }

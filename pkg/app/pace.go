@@ -181,16 +181,16 @@ func (a *App) lookAtBackups(now time.Time, leap time.Duration) {
 	r, err := backup.ReadReport(folder)
 	if err != nil {
 		a.board.Clear(health.BackupFailed)
-		a.board.Update(health.BackupMissing, sysd.Supervised() && a.waitsForBackup(folder, now, leap) > backupGrace, "none was made yet")
+		a.board.UpdateFigures(health.BackupMissing, sysd.Supervised() && a.waitsForBackup(folder, now, leap) > backupGrace, "none was made yet", map[string]int64{"last_ms": 0})
 		return
 	}
 	a.board.Update(health.BackupFailed, r.Error != "", r.Error)
 	old := now.Sub(r.Good) > backupOld
-	detail := "none was made yet"
+	detail, last := "none was made yet", int64(0)
 	if !r.Good.IsZero() {
-		detail = "the last is of " + r.Good.Local().Format("2006-01-02")
+		detail, last = "the last is of "+r.Good.Local().Format("2006-01-02"), r.Good.UnixMilli()
 	}
-	a.board.Update(health.BackupMissing, r.Error == "" && old, detail)
+	a.board.UpdateFigures(health.BackupMissing, r.Error == "" && old, detail, map[string]int64{"last_ms": last})
 }
 
 // waitsForBackup is how long the box has been without its first backup: since the

@@ -56,6 +56,10 @@ type Condition struct {
 	Hint     string    `json:"hint"`
 	Detail   string    `json:"detail,omitempty"` // "12 MiB free of 29 GiB"
 	Since    time.Time `json:"since"`
+	// Figures are the numbers of Detail, for a client that phrases it in another
+	// language. The end of a name says what it counts: _bytes, or _ms for a time in
+	// UTC milliseconds, else things. The map is not changed any more.
+	Figures map[string]int64 `json:"figures,omitempty"`
 }
 
 // Board holds the conditions of one server.
@@ -75,13 +79,15 @@ func New(now func() time.Time, log *slog.Logger) *Board {
 
 // Set says that k holds. Set again, it changes the detail and keeps the time
 // since when. The detail is for the administrator: no message text, no secrets.
-func (b *Board) Set(k *Kind, detail string) {
+func (b *Board) Set(k *Kind, detail string) { b.set(k, detail, nil) }
+
+func (b *Board) set(k *Kind, detail string, figures map[string]int64) {
 	b.mu.Lock()
 	c, held := b.held[k]
 	if !held {
 		c = Condition{Code: k.Code, Severity: k.Severity, NotReady: k.NotReady, Title: k.Title, Text: k.Text, Hint: k.Hint, Since: b.now()}
 	}
-	c.Detail = detail
+	c.Detail, c.Figures = detail, figures
 	b.held[k] = c
 	b.mu.Unlock()
 	if !held {
@@ -105,6 +111,15 @@ func (b *Board) Clear(k *Kind) {
 func (b *Board) Update(k *Kind, holds bool, detail string) {
 	if holds {
 		b.Set(k, detail)
+	} else {
+		b.Clear(k)
+	}
+}
+
+// UpdateFigures is Update with the numbers of the detail (Condition.Figures).
+func (b *Board) UpdateFigures(k *Kind, holds bool, detail string, figures map[string]int64) {
+	if holds {
+		b.set(k, detail, figures)
 	} else {
 		b.Clear(k)
 	}

@@ -104,6 +104,24 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// TestFigures: they come with the detail, change with it, and go with the condition.
+func TestFigures(t *testing.T) {
+	b, _ := board(new(bytes.Buffer))
+	b.UpdateFigures(DiskShort, true, "5 free", map[string]int64{"free_bytes": 5})
+	b.UpdateFigures(DiskShort, true, "4 free", map[string]int64{"free_bytes": 4})
+	if c := b.List(); len(c) != 1 || c[0].Detail != "4 free" || c[0].Figures["free_bytes"] != 4 {
+		t.Errorf("%+v", c)
+	}
+	b.Set(DiskShort, "nobody counted")
+	if c := b.List(); len(c) != 1 || len(c[0].Figures) != 0 {
+		t.Errorf("figures of an older detail: %+v", c)
+	}
+	b.UpdateFigures(DiskShort, false, "", nil)
+	if c := b.List(); len(c) != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
 // TestCatalogue: every declared condition is in Kinds, once, with all its
 // texts, and those that need action come first.
 func TestCatalogue(t *testing.T) {

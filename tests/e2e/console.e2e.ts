@@ -9,7 +9,7 @@ const long = '实验小学五年级甲班家长委员会春游筹备与后勤保
 
 let server: Server;
 beforeAll(async () => {
-  server = await Server.start();
+  server = await Server.cramped(4096);
   server.tenant('oakhill', '橡树小学');
   server.people({ username: 'linxiao', name: '林晓', role: 'owner' }, { username: 'wangmin', name: '王敏老师', role: 'staff' }, { username: 'adam', name: 'Adam', role: 'admin' }, { username: 'bob', name: 'Bob Ito' }, { username: 'mal', name: hostile });
   server.tool(['tenant', 'keeper', 'oakhill']);
@@ -174,6 +174,10 @@ for (const [size, options, scheme, locale] of [['desktop', desktop, 'light', 'en
       await page.waitForTimeout(300);
       await accessible(page, `${to}, ${size}, ${locale}`);
       expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth && (document.querySelector('.console .page')?.scrollWidth ?? 0) <= (document.querySelector('.console .page')?.clientWidth ?? 0)), to).toBe(true);
+      if (to === 'box' && locale === 'zh-CN') {
+        const said = await page.getByRole('region', { name: '运行状况' }).innerText();
+        expect(said).toContain('（允许 4,096，需要 20,256）');
+      }
     }
     await inert(page);
     clean(page);

@@ -27,11 +27,21 @@ export class Server {
     readonly flags: string[],
   ) {}
 
+  /** One that may open so few files that it is a condition of its health. */
+  static async cramped(files: number): Promise<Server> {
+    const s = new Server(await freePort(), []);
+    s.files = files;
+    await s.run();
+    return s;
+  }
+
   static async start(...flags: string[]): Promise<Server> {
     const s = new Server(await freePort(), flags);
     await s.run();
     return s;
   }
+
+  private files?: number;
 
   get url(): string {
     return `http://127.0.0.1:${this.port}`;
@@ -40,7 +50,9 @@ export class Server {
   /** Starts the process on the same data and port, and waits until it is ready. */
   async run(): Promise<void> {
     this.log = '';
-    const child = spawn(join(bin, 'pipitd'), ['--data-dir', join(this.dir, 'd'), '--listen', `127.0.0.1:${this.port}`, '--metrics-listen', '', ...this.flags], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const limit = this.files ? ['sh', '-c', `ulimit -n ${this.files} && exec "$0" "$@"`] : [];
+    const [program, ...args] = [...limit, join(bin, 'pipitd'),'--data-dir', join(this.dir, 'd'), '--listen', `127.0.0.1:${this.port}`, '--metrics-listen', '', ...this.flags] as [string, ...string[]];
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     child.stdout!.on('data', (d) => (this.log += d));
     child.stderr!.on('data', (d) => (this.log += d));
     this.child = child;

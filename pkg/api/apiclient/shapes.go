@@ -118,6 +118,8 @@ type ConditionInfo struct {
 	Text     string `json:"text"`
 	Hint     string `json:"hint"`
 	Since    int64  `json:"since" doc:"UTC milliseconds."`
+	// The end of a name says what is counted.
+	Figures map[string]int64 `json:"figures,omitempty" doc:"The numbers of the text in brackets, to say it in another language: names that end in _bytes, in _ms for a time in UTC milliseconds (0: never), or the number of things."`
 }
 
 // TenantInfo is a tenant as the box's operator sees it.

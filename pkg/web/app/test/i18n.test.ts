@@ -12,7 +12,7 @@ const code = files(src)
   .filter((f) => /\.(svelte|ts)$/.test(f) && !/\/(en|zh)\.ts$/.test(f))
   .map((f) => readFileSync(f, 'utf8'))
   .join('\n');
-const value = (text: unknown) => (typeof text === 'function' ? (text as (p: object) => string)({ n: 3, name: 'Ann', by: 'Bob', title: 'T', role: 'R', q: 'Q', device: 'D', emoji: '👍', when: '7', text: 'X', of: 4, most: 5, part: '1', all: '2', used: '1', free: '1', people: 3, classes: 2, format: 'CSV', value: 'V', kind: 'CSV', records: 9, size: '1 MB', now: '1', least: '0', time: '2', version: '1', id: 'x' }) : (text as string));
+const value = (text: unknown) => (typeof text === 'function' ? (text as (p: object) => string)({ n: 3, name: 'Ann', by: 'Bob', title: 'T', role: 'R', q: 'Q', device: 'D', emoji: '👍', when: '7', text: 'X', of: 4, most: 5, part: '1', all: '2', used: '1', free: '1', people: 3, classes: 2, format: 'CSV', value: 'V', kind: 'CSV', records: 9, size: '1 MB', now: '1', least: '0', time: '2', version: '1', id: 'x', low: '1', found: '2', allowed: '3', wanted: '4', end: '5', limit: '6', last: '7' }) : (text as string));
 
 const catalogues: Array<[string, Record<string, unknown>, Record<string, unknown>]> = [['chat', en, zh], ['console', adminEn, adminZh]];
 

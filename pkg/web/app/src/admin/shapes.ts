@@ -6,6 +6,7 @@ export interface Condition {
   text: string;
   hint: string;
   since: number;
+  figures?: Record<string, number>;
 }
 
 export interface Box {

@@ -19,6 +19,19 @@ export function coded(prefix: string, code: string): string | undefined {
   return typeof text === 'string' ? text : undefined;
 }
 
+/** What the server says in figures, in the reader's language; undefined where we have no words for it. */
+export function figures(prefix: string, code: string, all: Record<string, number> | undefined): string | undefined {
+  const text = catalogue()[`${prefix}.${code}.figures`];
+  if (!all || typeof text !== 'function') return undefined;
+  const said: Record<string, string> = {};
+  for (const [name, n] of Object.entries(all)) {
+    if (name.endsWith('_bytes')) said[name.slice(0, -6)] = bytes(n);
+    else if (name.endsWith('_ms')) said[name.slice(0, -3)] = n > 0 ? day(n) : '';
+    else said[name] = number(n);
+  }
+  return text(said);
+}
+
 export const number = (n: number, digits = 0) => n.toLocaleString(i18n.locale, { maximumFractionDigits: digits });
 
 /** Bytes as people read them: 1.4 GB. */
@@ -37,4 +50,5 @@ export function duration(seconds: number): string {
 export const milliseconds = (us: number) => `${number(us / 1000, us < 10_000 ? 1 : 0)} ms`;
 
 export const moment = (ms: number) => new Intl.DateTimeFormat(i18n.locale, { dateStyle: 'medium', timeStyle: 'short' }).format(ms);
+export const day = (ms: number) => new Intl.DateTimeFormat(i18n.locale, { dateStyle: 'medium' }).format(ms);
 export const clock = (ms: number) => new Intl.DateTimeFormat(i18n.locale, { timeStyle: 'short' }).format(ms);
