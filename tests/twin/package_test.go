@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -15,9 +16,17 @@ func TestPackage(t *testing.T) {
 	Need(t)
 	before, after := deb(t, "v0.1.0"), deb(t, "v0.2.0")
 	t.Run("lintian", func(t *testing.T) {
-		out, err := exec.Command("lintian", "--fail-on", "error,warning", "--allow-root", after).CombinedOutput()
-		if err != nil || len(strings.TrimSpace(string(out))) > 0 {
-			t.Errorf("lintian: %v\n%s", err, out)
+		all := []string{after}
+		for _, arch := range []string{"amd64", "arm64", "armhf"} {
+			if !strings.HasSuffix(after, "_"+arch+".deb") {
+				all = append(all, debOf(t, arch, "v0.2.0"))
+			}
+		}
+		for _, deb := range all {
+			out, err := exec.Command("lintian", "--fail-on", "error,warning", "--allow-root", deb).CombinedOutput()
+			if err != nil || len(strings.TrimSpace(string(out))) > 0 {
+				t.Errorf("lintian %s: %v\n%s", filepath.Base(deb), err, out)
+			}
 		}
 	})
 	r := NewRoot(t, "", false)

@@ -39,9 +39,16 @@ func TestMain(m *testing.M) {
 // server inside; it is built once.
 func deb(t *testing.T, version string) string {
 	t.Helper()
+	return debOf(t, strings.TrimSpace(run(t, "dpkg", "--print-architecture")), version)
+}
+
+// debOf is deb for another board's architecture, in Debian's words.
+func debOf(t *testing.T, arch, version string) string {
+	t.Helper()
 	debs.Lock()
 	defer debs.Unlock()
-	if file := debs.byName[version]; file != "" {
+	key := version + " " + arch
+	if file := debs.byName[key]; file != "" {
 		return file
 	}
 	if debs.dir == "" {
@@ -50,15 +57,15 @@ func deb(t *testing.T, version string) string {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("../../image/deb/build.sh", strings.TrimSpace(run(t, "dpkg", "--print-architecture")))
+	cmd := exec.Command("../../image/deb/build.sh", arch)
 	cmd.Env = append(os.Environ(), "VERSION="+version, "PIPIT_DEB_OUT="+debs.dir)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("building the package: %v\n%s", err, errs.String())
 	}
-	debs.byName[version] = strings.TrimSpace(out.String())
-	return debs.byName[version]
+	debs.byName[key] = strings.TrimSpace(out.String())
+	return debs.byName[key]
 }
 
 // get asks the machine's server for a page.
