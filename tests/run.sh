@@ -210,7 +210,10 @@ e2e() {
 		note "browser tests: need a browser (Debian: chromium)"
 		return 0
 	fi
-	(cd pkg/web && NO_COLOR=1 CHROMIUM=$(command -v chromium) npx --no vitest run --config vitest.e2e.config.ts)
+	local way
+	for way in together alone; do
+		(cd pkg/web && NO_COLOR=1 PIPIT_E2E=$way CHROMIUM=$(command -v chromium) npx --no vitest run --config vitest.e2e.config.ts) || return 1
+	done
 }
 
 # twin boots the image's own system as a container: the units, the first boot, the
