@@ -257,7 +257,7 @@ checks() {
 case ${1:-} in
 test)
 	step "tools for the tests" prepare
-	step "packages for the tests" tools
+	step "packages for the tests" tools "${IMAGE_TOOLS[@]}"
 	checks
 	step "web client" web
 	step "clients and providers for the tests" strangers
@@ -268,6 +268,8 @@ test)
 	step "32-bit tests" words32
 	step "the twin of the card" twin
 	step "faults, short form" crash 20m
+	step "card image" card
+	step "card image, booted" boot 40m -run '^Test(Appliance|SmallBoard|SameTwice|Layout|NothingSecret)$'
 	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
 	;;
 check)
