@@ -138,3 +138,29 @@ test('a class that is over: said, its messages can be read, and nothing can be s
   await accessible(page, 'archived');
   clean(page, owner);
 });
+
+test('on a phone one’s own newest stays in sight when the bar of a lost connection comes over the log', async () => {
+  const robot = await server.robot('zhou');
+  for (let i = 0; i < 15; i++) await robot.send(group, `line ${i}`);
+  await robot.stop();
+  const page = await inGroup('ann', { ...phone, locale: 'en-GB' });
+  await log(page).getByText('line 14').waitFor();
+  for (let i = 0; i < 4; i++) {
+    await page.context().setOffline(true);
+    await composer(page).fill(`written offline ${i}`);
+    // What was written and the bar come in one frame.
+    await page.evaluate(() => {
+      document.querySelector<HTMLButtonElement>('button[aria-label=Send]')!.click();
+      dispatchEvent(new Event('offline'));
+    });
+    await page.getByText('No connection. What you write is kept and sent later.').waitFor();
+    await log(page).getByText(`written offline ${i}`).waitFor();
+    await page.waitForTimeout(300);
+    const hidden = await log(page).evaluate((box) => [...box.querySelectorAll('article')].at(-1)!.getBoundingClientRect().bottom - box.getBoundingClientRect().bottom);
+    expect(hidden, `px below the edge, time ${i}`).toBeLessThanOrEqual(0);
+    await page.context().setOffline(false);
+    await page.evaluate(() => dispatchEvent(new Event('online')));
+    await expect.poll(() => log(page).getByLabel('Waiting to be sent').count()).toBe(0);
+  }
+  clean(page);
+});
