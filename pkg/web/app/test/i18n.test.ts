@@ -28,6 +28,13 @@ test('the catalogues have the same keys, none is empty, and numbers are shown in
   }
 });
 
+test('each condition of the box has its words', () => {
+  const codes = [...readFileSync(new URL('../../../health/conditions.go', import.meta.url), 'utf8').matchAll(/\bCode: "([a-z-]+)"/g)].map((m) => m[1]!);
+  expect(codes).toContain('disk-full');
+  const wanted = codes.flatMap((c) => ['title', 'text', 'hint'].map((part) => `health.${c}.${part}`));
+  for (const [, english, chinese] of catalogues.slice(1)) for (const c of [english, chinese]) expect(wanted.filter((k) => typeof c[k] !== 'string')).toEqual([]);
+});
+
 test('no key is unused', () => {
   const unused = Object.keys(en).filter((k) => !code.includes(`'${k}'`) && !/^(role|tenantrole)\./.test(k));
   expect(unused).toEqual([]);
