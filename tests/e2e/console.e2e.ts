@@ -200,6 +200,7 @@ for (const [locale, labels] of [['en-GB', ['When', 'Who', 'What', 'Result']], ['
       if (['audit', 'rules'].includes(to)) await page.locator('tbody tr').first().waitFor();
       expect.soft(await wide(), to).toEqual([]);
       if (to !== 'audit') continue;
+      await page.getByText(locale === 'zh-CN' ? '方式：密码' : 'with: password').first().waitFor(); // the server's codes in words
       const shown = await page.locator('tbody tr').first().locator('td').evaluateAll((cells) => cells.map((c) => getComputedStyle(c, '::before').content));
       expect(shown.map((c) => /^"([^"]*)"/.exec(c)?.[1])).toEqual(labels);
       expect(await page.locator('tbody tr').first().locator('td').evaluateAll((cells) => cells.every((c) => c.getBoundingClientRect().left >= 0 && (c as HTMLElement).innerText.trim() !== ''))).toBe(true);
