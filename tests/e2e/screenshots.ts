@@ -12,17 +12,16 @@ import { Server } from './server';
 
 const out = new URL('../../.build/screenshots/', import.meta.url).pathname;
 let s: School;
-let fresh: Server; // nobody has set it up
 beforeAll(async () => {
   mkdirSync(out, { recursive: true });
   s = await school();
   s.server.tool(['tenant', 'keeper', 'oakhill']);
-  fresh = await Server.start();
+  s.server.clockSet(); // nobody is signed in at a program without the time
+  s.server.tool(['oidc', 'client', 'add', 'kiosk', '--tenant', 'oakhill', '--name', '教室大屏', '--kind', 'device']);
 });
 afterAll(async () => {
   await shut();
   await s?.close();
-  await fresh?.close();
 });
 
 for (const [size, options] of [['desktop', desktop], ['phone', phone]] as const)
@@ -79,6 +78,22 @@ for (const [size, options] of [['desktop', desktop], ['phone', phone]] as const)
         await page.waitForTimeout(2500);
         await shot('offline');
         await page.context().setOffline(false);
+        // Somebody comes with a login card.
+        const code = await page.evaluate(() =>
+          fetch('/v1/invitations', { method: 'POST', headers: { 'Content-Type': 'application/json', 'Idempotency-Key': String(Math.random()) }, body: JSON.stringify({ role: 'member', name: '欧阳若兮' }) })
+            .then((r) => r.json())
+            .then((r: { code: string }) => r.code),
+        );
+        const card = await open(s.server, { ...options, locale, colorScheme: scheme }, undefined, `${s.server.url}/t/oakhill/join#${code}`);
+        await card.locator('input[autocomplete=new-password]').waitFor();
+        await card.screenshot({ path: `${out}card-${size}-${scheme}-${locale.slice(0, 2)}.png`, animations: 'disabled' });
+        await card.context().close();
+        // A device asks to be signed in.
+        const device = (await (await fetch(`${s.server.url}/t/oakhill/oauth/device_authorization`, { method: 'POST', headers: { 'Content-Type': 'application/x-www-form-urlencoded' }, body: 'client_id=kiosk&scope=openid+profile' })).json()) as { verification_uri_complete: string };
+        await page.goto(device.verification_uri_complete);
+        await page.locator('form .button').first().click();
+        await page.locator('button[value=allow]').waitFor();
+        await shot('server-consent');
         // The pages that the server writes itself, for whoever comes from another program.
         for (const [name, path] of [['server-signin', '/t/oakhill/signin'], ['server-device', '/t/oakhill/device'], ['server-refused', '/t/oakhill/oauth/authorize?client_id=nobody&response_type=code']] as const) {
           await page.goto(s.server.url + path);
@@ -92,20 +107,42 @@ for (const [size, options] of [['desktop', desktop], ['phone', phone]] as const)
   for (const scheme of ['light', 'dark'] as const)
     for (const locale of ['zh-CN', 'en-GB'] as const)
       test(`set-up: ${size} ${scheme} ${locale}`, async () => {
+        const fresh = await Server.start(); // nobody has set it up
         const page = await open(fresh, { ...options, locale, colorScheme: scheme });
+        const next = () => page.locator('form .btn').last().click();
         const shot = (name: string) => page.screenshot({ path: `${out}${name}-${size}-${scheme}-${locale.slice(0, 2)}.png`, animations: 'disabled' });
         await page.locator('form').waitFor();
         await shot('setup-code');
         await page.locator('form input').first().fill(fresh.tool(['setup-code']).trim());
-        await page.locator('form .btn').last().click();
+        await next();
         await page.locator('input[type=radio]').first().waitFor();
         await page.locator('form input:not([type=radio])').first().fill(locale === 'zh-CN' ? '橡树小学' : 'Oakhill School');
         await shot('setup-kind');
-        await page.locator('form .btn').last().click();
-        await page.locator('input[autocomplete=new-password]').waitFor();
+        await next();
+        const password = page.locator('input[autocomplete=new-password]');
+        await password.waitFor();
+        await page.locator('form input').first().fill('林晓');
+        await page.locator('input[autocomplete=username]').fill('linxiao');
+        await password.fill('correct-horse-battery');
         await shot('setup-owner');
+        await next();
+        const roster = (text: string) => page.locator('input[type=file]').setInputFiles({ name: 'roster.csv', mimeType: 'text/csv', buffer: Buffer.from(text) });
+        await page.locator('input[type=file]').waitFor({ state: 'attached' });
+        await shot('setup-roster');
+        await roster('class,role,name,username\n五年级甲班,teacher,王敏,wangmin\n五年级甲班,student,陈小明,chen\n五年级甲班,king,坏行,bad\n');
+        await page.locator('.preview table').waitFor();
+        await shot('setup-roster-wrong');
+        await roster('class,role,name,username\n五年级甲班,teacher,王敏,wangmin\n五年级甲班,student,陈小明,chen\n');
+        await page.locator('.preview details').first().waitFor();
+        await shot('setup-roster-diff');
+        await page.getByRole('button', { name: locale === 'zh-CN' ? '导入' : 'Import', exact: true }).click();
+        await page.getByText(locale === 'zh-CN' ? '名册已导入。' : 'The roster is imported.').waitFor();
+        await next();
+        await page.getByRole('img', { name: locale === 'zh-CN' ? '地址二维码' : 'QR code with the address' }).waitFor();
+        await shot('setup-done');
         clean(page);
         await page.context().close();
+        await fresh.close();
       });
 
 async function visit(page: Page, id: string): Promise<void> {
