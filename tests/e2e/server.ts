@@ -1,6 +1,6 @@
 /** A real pipitd for one test file: started, fed with people, killed and started again. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -84,6 +84,11 @@ export class Server {
    * a test may have no time server.
    */
   clockSet(): void {
+    // The server's first note of the time, a moment after its start, must not come behind ours.
+    for (let i = 0; !existsSync(join(this.dir, 'd', 'clock')); i++) {
+      if (i > 300) throw new Error('pipitd writes down no time');
+      execFileSync('sleep', ['0.1']);
+    }
     const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
     writeFileSync(join(this.dir, 'd', 'clock'), JSON.stringify({ last: new Date().toISOString(), set_boot: boot }) + '\n');
   }
