@@ -267,11 +267,12 @@ func (a *Authority) permits(name string) bool {
 	})
 }
 
-// Refresh makes a new certificate if a wanted name is not in it, if it ends soon, or
-// if it has not begun yet; else it does nothing. A name that is not wanted any more
-// stays until then: at a start the network is not there yet, and each start would
-// make two certificates, the first without the box's address. now is a clock that
-// never runs backward. It reports whether it made one.
+// Refresh makes a new certificate if a wanted name or address is not in it, if a name
+// in it is not wanted any more, if it ends soon, or if it has not begun yet; else it
+// does nothing. An address that the box has not now stays until then: at a start the
+// network is not there yet, and each start would make two certificates, the first
+// without the box's address. now is a clock that never runs backward. It reports
+// whether it made one.
 func (a *Authority) Refresh(wanted []string, now time.Time) (made bool, err error) {
 	names, _ := a.Names(wanted)
 	if len(names) == 0 {
@@ -281,7 +282,11 @@ func (a *Authority) Refresh(wanted []string, now time.Time) (made bool, err erro
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	missing := slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(a.names, n) })
-	if a.leaf != nil && !missing &&
+	stale := slices.ContainsFunc(a.names, func(n string) bool {
+		_, notAddress := netip.ParseAddr(n)
+		return notAddress != nil && !slices.Contains(names, n)
+	})
+	if a.leaf != nil && !missing && !stale &&
 		now.After(a.leaf.Leaf.NotBefore) && a.leaf.Leaf.NotAfter.Sub(now) > min(leafSpare, a.root.NotAfter.Sub(now)/3) {
 		return false, nil
 	}
