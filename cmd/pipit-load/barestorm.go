@@ -18,8 +18,8 @@ import (
 // callersArg starts this program as those who connect to the bare loop.
 const callersArg = "--callers"
 
-// What is said on a connection until its session runs, in bytes as long as what
-// pipit-load and pipitd say: two questions, two answers.
+// What is said on a connection until its session runs, in bytes: two questions and
+// two answers, of the order of what pipit-load and pipitd say (not counted).
 var bareTalk = [4]int{260, 129, 130, 620}
 
 // measureBareStorm returns this process's processor time for so many connections

@@ -23,8 +23,8 @@ const (
 // commands share the next one. A commit has a price whatever is in it: a page of
 // 4 KiB that wears a card, and on any disk a write, a flush and a wake-up of each
 // stage of a message's walk. At 400 messages a second on a disk that flushes in
-// 0.3 ms that price was two thirds of the processor time: 26 µs a delivery in
-// rooms of 50, 12 with commits 8 ms apart (tests/load/RESULTS.md).
+// 0.3 ms that price was two fifths of the processor time: 21 µs a delivery in rooms
+// of 50, 12 with commits 8 ms apart (tests/load/RESULTS.md).
 //
 // A lone message never waits: the last commit is longer ago than any rest. Nor
 // does a sender who waits for each answer before he sends again, because nothing

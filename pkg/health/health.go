@@ -108,13 +108,7 @@ func (b *Board) Clear(k *Kind) {
 }
 
 // Update sets or clears k: for checks that run again and again.
-func (b *Board) Update(k *Kind, holds bool, detail string) {
-	if holds {
-		b.Set(k, detail)
-	} else {
-		b.Clear(k)
-	}
-}
+func (b *Board) Update(k *Kind, holds bool, detail string) { b.UpdateFigures(k, holds, detail, nil) }
 
 // UpdateFigures is Update with the numbers of the detail (Condition.Figures).
 func (b *Board) UpdateFigures(k *Kind, holds bool, detail string, figures map[string]int64) {

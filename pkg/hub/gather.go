@@ -17,9 +17,9 @@ const (
 	// levelCap lets a room cool within half a second.
 	levelCap = 25
 	// A buffer waits for memberDelay for each session, at least gatherDelay and at
-	// most maxDelay, while the loops keep up. To write to one takes a third as long,
-	// so the last of a crowd waits for that in any case. At 92 messages a second to
-	// 1000 sessions, 15 µs and 25 ms took 0.64-0.71 of the floor, this 0.41-0.50.
+	// most maxDelay, while the loops keep up. To write to one takes a third as
+	// long. At 92 messages a second to 1000 sessions, 15 µs and 25 ms took 0.64-0.71 of
+	// the floor, this 0.41-0.50.
 	gatherDelay = 5 * time.Millisecond
 	memberDelay = 30 * time.Microsecond
 	maxDelay    = 40 * time.Millisecond

@@ -51,7 +51,7 @@ export class Server {
   async run(): Promise<void> {
     this.log = '';
     const limit = this.files ? ['sh', '-c', `ulimit -n ${this.files} && exec "$0" "$@"`] : [];
-    const [program, ...args] = [...limit, join(bin, 'pipitd'),'--data-dir', join(this.dir, 'd'), '--listen', `127.0.0.1:${this.port}`, '--metrics-listen', '', ...this.flags] as [string, ...string[]];
+    const [program, ...args] = [...limit, join(bin, 'pipitd'), '--data-dir', join(this.dir, 'd'), '--listen', `127.0.0.1:${this.port}`, '--metrics-listen', '', ...this.flags] as [string, ...string[]];
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     child.stdout!.on('data', (d) => (this.log += d));
     child.stderr!.on('data', (d) => (this.log += d));

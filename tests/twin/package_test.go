@@ -16,13 +16,8 @@ func TestPackage(t *testing.T) {
 	Need(t)
 	before, after := deb(t, "v0.1.0"), deb(t, "v0.2.0")
 	t.Run("lintian", func(t *testing.T) {
-		all := []string{after}
 		for _, arch := range []string{"amd64", "arm64", "armhf"} {
-			if !strings.HasSuffix(after, "_"+arch+".deb") {
-				all = append(all, debOf(t, arch, "v0.2.0"))
-			}
-		}
-		for _, deb := range all {
+			deb := debOf(t, arch, "v0.2.0")
 			out, err := exec.Command("lintian", "--fail-on", "error,warning", "--allow-root", deb).CombinedOutput()
 			if err != nil || len(strings.TrimSpace(string(out))) > 0 {
 				t.Errorf("lintian %s: %v\n%s", filepath.Base(deb), err, out)

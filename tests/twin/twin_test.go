@@ -42,7 +42,7 @@ func deb(t *testing.T, version string) string {
 	return debOf(t, strings.TrimSpace(run(t, "dpkg", "--print-architecture")), version)
 }
 
-// debOf is deb for another board's architecture, in Debian's words.
+// debOf is deb for an architecture, in Debian's words.
 func debOf(t *testing.T, arch, version string) string {
 	t.Helper()
 	debs.Lock()
