@@ -3,6 +3,10 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -103,7 +107,7 @@ func (r *rig) everyAccountOperation(owner, memberID string) {
 	device := virtualwebauthn.NewAuthenticator()
 	device.Options.UserHandle = []byte("oakhill/" + me.User.ID)
 	rp := virtualwebauthn.RelyingParty{ID: "chat.oakhill.example", Name: "Oakhill", Origin: "https://chat.oakhill.example"}
-	cred := virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)
+	cred := virtualwebauthn.NewCredentialWithImportedKey(virtualwebauthn.KeyTypeEC2, wholeKey(t))
 	var begun PasskeyOptions
 	r.want(r.do("POST", "/v1/me/passkeys/options", owner, proof, "Host", "192.168.1.5"), 403, "forbidden", "")
 	a = r.do("POST", "/v1/me/passkeys/options", owner, proof, site...)
@@ -377,5 +381,31 @@ func (r *rig) everyTenantOperation() {
 		if !bytes.Contains(a.body, []byte(want)) {
 			t.Errorf("the box's audit log has no %s: %s", want, a.body)
 		}
+	}
+}
+
+// wholeKey is a P-256 key in PKCS #8 with coordinates that begin with no zero
+// octet. The authenticator leaves such octets out of the key that it hands over,
+// where RFC 9053 §7.1.1 wants them: one credential in 128 of its own is refused,
+// and rightly.
+func wholeKey(t *testing.T) []byte {
+	t.Helper()
+	for {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		point, err := key.PublicKey.Bytes() // 4, then 32 octets each of x and y (SEC 1 §2.3.3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if point[1] == 0 || point[33] == 0 {
+			continue
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
 	}
 }
