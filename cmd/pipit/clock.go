@@ -67,7 +67,7 @@ func (t *tool) clockCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := machine.SaveClock(dir, systemClock.Now()); err != nil {
+				if err := machine.SaveClock(dir, systemClock); err != nil {
 					return fmt.Errorf("write down the time (run this with sudo): %w", err)
 				}
 				return t.answer(map[string]any{"last_known": machine.LastKnown(dir)}, func() {})

@@ -168,7 +168,7 @@ func (a *App) watchBox(ctx context.Context) {
 }
 
 func (a *App) saveClock() {
-	if err := machine.SaveClock(a.config().DataDir, time.Now()); err != nil {
+	if err := machine.SaveClock(a.config().DataDir, machine.SystemClock{}); err != nil {
 		a.log.Debug("time not written down", "error", err)
 	}
 }

@@ -82,9 +82,36 @@ func LastKnown(dataDir string) time.Time {
 	return c.Last
 }
 
-// SaveClock writes down the time, for RestoreClock at the next start. It never
+// lockClock keeps other processes from ClockName until unlock: the server writes
+// it by the hour, `pipit clock set` when somebody sets the clock, and what is read
+// before it is written must not have changed meanwhile. Nobody holds it for longer
+// than one small file takes. flock(2) on the folder: the store locks a file in it.
+func lockClock(dataDir string) (unlock func(), err error) {
+	d, err := os.Open(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(d.Fd()), unix.LOCK_EX)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return func() { _ = d.Close() }, nil // which unlocks; nothing was written
+}
+
+// SaveClock writes down clock's time, for RestoreClock at the next start. It never
 // goes back: a clock that fell behind is not worth remembering.
-func SaveClock(dataDir string, now time.Time) error {
+func SaveClock(dataDir string, clock Clock) error {
+	unlock, err := lockClock(dataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now := clock.Now() // under the lock: what it was before SetClock is past
 	c, err := readClock(dataDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c = clockFile{} // damaged: better a new one than none
@@ -96,7 +123,7 @@ func SaveClock(dataDir string, now time.Time) error {
 	return writeClock(dataDir, c)
 }
 
-// writeClock replaces the file in one step. It keeps the owner of the folder, who
+// writeClock replaces the file in one step, under lockClock. It keeps the owner of the folder, who
 // is the server's user, when root writes it.
 func writeClock(dataDir string, c clockFile) error {
 	b, err := json.Marshal(c)
@@ -162,11 +189,19 @@ func (m Machine) SetClock(dataDir string, clock Clock, to time.Time) error {
 	if to.Before(clockFloor) {
 		return im.E(im.Invalid, "%s is past for certain; the clock was not set.", to.Format("2006-01-02 15:04"))
 	}
+	unlock, lockErr := lockClock(dataDir)
+	if lockErr == nil {
+		defer unlock()
+	}
 	if err := clock.Set(to); err != nil {
 		return cantSet(err)
 	}
 	// Set back on purpose, the last known time goes back too.
-	if err := writeClock(dataDir, clockFile{Last: to.UTC().Truncate(time.Second), SetBoot: m.BootID()}); err != nil {
+	err := lockErr
+	if err == nil {
+		err = writeClock(dataDir, clockFile{Last: to.UTC().Truncate(time.Second), SetBoot: m.BootID()})
+	}
+	if err != nil {
 		return &im.Error{Kind: im.Unavailable, Op: "set clock", Cause: err, Message: "The clock is set, but it can't be written down in the data directory that it was; the server goes on calling it untrusted."}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -168,7 +169,7 @@ func TestClock(t *testing.T) {
 	}
 	// It goes on, and is written down now and then; never back.
 	for _, x := range []time.Time{day.Add(time.Hour), day.Add(time.Minute)} {
-		if err := SaveClock(dir, x); err != nil {
+		if err := SaveClock(dir, &fake{now: x}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -213,7 +214,58 @@ func TestClock(t *testing.T) {
 	if !LastKnown(dir).IsZero() {
 		t.Error("a time from a damaged file")
 	}
-	if err := SaveClock(dir, day); err != nil || !LastKnown(dir).Equal(day) {
+	if err := SaveClock(dir, &fake{now: day}); err != nil || !LastKnown(dir).Equal(day) {
 		t.Errorf("not mended: %v", err)
+	}
+}
+
+// shared is a clock that two set and read, and that goes on with each look.
+type shared struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (s *shared) Now() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = s.now.Add(time.Second)
+	return s.now
+}
+
+func (s *shared) Set(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = t
+	return nil
+}
+
+// The server writes the time down while somebody sets the clock back from a wrong
+// future: that it was set stays written, and the future does not come back.
+func TestClockSetBesideTheServer(t *testing.T) {
+	m := tree(t, pi)
+	if err := os.MkdirAll(m.path("run/systemd/timesync"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	day := time.Date(2027, 5, 1, 8, 0, 0, 0, time.UTC)
+	for range 100 {
+		dir, c := t.TempDir(), &shared{now: day.AddDate(9, 0, 0)}
+		var server sync.WaitGroup
+		server.Go(func() {
+			for range 20 {
+				if err := SaveClock(dir, c); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if err := m.SetClock(dir, c, day); err != nil {
+			t.Fatal(err)
+		}
+		server.Wait()
+		if last := LastKnown(dir); last.Before(day) || last.After(day.Add(time.Hour)) {
+			t.Fatalf("set to %v, written down is %v", day, last)
+		}
+		if trust := m.ClockTrust(dir); trust != SetByHand {
+			t.Fatalf("set by hand, then %v", trust)
+		}
 	}
 }
