@@ -74,7 +74,7 @@ export class Server {
   }
 
   async close(): Promise<void> {
-    if (this.child?.exitCode === null) await this.kill();
+    if (this.child?.exitCode === null && this.child.signalCode === null) await this.kill(); // a killed one has no exit code
     rmSync(this.dir, { recursive: true, force: true });
   }
 
