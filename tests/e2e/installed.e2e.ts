@@ -10,10 +10,14 @@ let group = '';
 beforeAll(async () => {
   server = await Server.start();
   server.tenant('oakhill', 'Oakhill School');
-  server.people({ username: 'ann', name: 'Ann Lee', role: 'owner' });
+  server.people({ username: 'ann', name: 'Ann Lee', role: 'owner' }, { username: 'bob', name: 'Bob Ito' });
   const ann = await server.robot('ann');
-  group = (await ann.request('conversation.create', { kind: 'group', title: 'Class 5a', members: [], key: 'k' })).id;
-  await ann.send(group, 'seen before the cut');
+  const bob = (await ann.request('user.search', { query: 'bob' })).users[0]!.id;
+  group = (await ann.request('conversation.create', { kind: 'group', title: 'Class 5a', members: [bob], key: 'k' })).id;
+  const { seq } = await ann.send(group, 'seen before the cut');
+  const reader = await server.robot('bob');
+  await reader.read(group, seq);
+  await reader.stop();
   await ann.stop();
   proxy = await Proxy.start(server.port);
 }, 120_000);
@@ -24,6 +28,16 @@ afterAll(async () => {
 });
 
 const controlled = (page: import('playwright-core').Page) => expect.poll(() => page.evaluate(() => navigator.serviceWorker.controller?.state)).toBe('activated');
+
+/** What the browser keeps of the group; it is written now and then. */
+const kept = (page: import('playwright-core').Page) =>
+  page.evaluate(async (id) => {
+    const done = <T>(r: IDBRequest<T>) => new Promise<T>((resolve, reject) => ((r.onsuccess = () => resolve(r.result)), (r.onerror = () => reject(r.error))));
+    const db = await done(indexedDB.open((await indexedDB.databases())[0]!.name!));
+    const row = await done(db.transaction('pages').objectStore('pages').get(id));
+    db.close();
+    return row;
+  }, group);
 
 test('it can be installed, and opens without the server with what was seen', async () => {
   const page = await open(server, phone);
@@ -36,10 +50,12 @@ test('it can be installed, and opens without the server with what was seen', asy
   await log(page).getByText('seen before the cut').waitFor();
   await controlled(page);
   await expect.poll(async () => (await cdp.send('Page.getInstallabilityErrors')).installabilityErrors.map((e) => e.errorId).filter((e) => e !== 'in-incognito')).toEqual([]);
-  await page.waitForTimeout(1500); // what was seen is written down within a second
+  await log(page).getByText('1 read').waitFor();
+  await expect.poll(() => kept(page)).toMatchObject({ items: [{ text: 'seen before the cut' }], readers: { count: 1 } });
   await server.kill();
   await page.reload();
   await log(page).getByText('seen before the cut').waitFor();
+  await log(page).getByText('1 read').waitFor();
   await page.getByText('No connection. What you write is kept and sent later.').waitFor();
   await composer(page).fill('written without a server');
   await page.getByRole('button', { name: 'Send', exact: true }).click();

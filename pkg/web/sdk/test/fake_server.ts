@@ -16,6 +16,8 @@ export class FakeServer {
   /** The connection breaks after the request was carried out, before the reply. */
   loseReplies = 0;
   deaf = false;
+  /** How many others have read everything. */
+  readers = 0;
   /** Connections that nobody answers or refuses. */
   hung: FakeSocket[] | undefined;
 
@@ -59,6 +61,8 @@ export class FakeServer {
         return reply({ time: 1 });
       case 'conversation.get':
         return reply(this.head(params.id));
+      case 'read.list':
+        return reply({ read: [], unread: [], counts: { read: this.readers, unread: 0 } });
       case 'message.history': {
         const log = this.logs.get(params.conversation)!;
         const limit = Math.min(params.limit, 200);

@@ -18,6 +18,10 @@ export type Row =
 const runMs = 5 * 60_000; // one author's messages within this are one run
 const savedItems = 60;
 
+/** What is kept of a conversation over a restart: its newest page, and how many had read one's newest message. */
+type Kept = Saved & { readers?: Readers };
+type Readers = { seq: number; count: number };
+
 export class Conversation {
   timeline: Timeline & { close(): void };
   items = $state.raw<readonly Item[]>([]);
@@ -29,7 +33,7 @@ export class Conversation {
   /** Messages above this one are new; it stays until one leaves. */
   newAfter = $state<number | undefined>();
   /** How many have read the newest message of one's own: by seq. */
-  readers = $state.raw<{ seq: number; count: number } | undefined>();
+  readers = $state.raw<Readers | undefined>();
   members = $state.raw<Member[]>([]);
   private closed: Array<() => void> = [];
   private saving: ReturnType<typeof setTimeout> | undefined;
@@ -43,6 +47,8 @@ export class Conversation {
     this.timeline = client.timeline(id, () => this.update());
     if (head && (head.unread ?? 0) > 0) this.newAfter = head.read ?? 0;
     this.closed.push(client.on('read', (r) => r.conversation === id && r.user !== client.me && this.countReaders()));
+    // Marks that were set while nothing was heard come as no event.
+    this.closed.push(client.on('state', (s) => s === 'online' && this.countReaders()));
     if (head?.peer) this.closed.push(people.watch(`conversation:${id}`, [head.peer.id]));
     void this.open(head);
   }
@@ -60,8 +66,11 @@ export class Conversation {
   }
 
   private async open(head: Head | undefined): Promise<void> {
-    const saved = await session.client!.store.get<Saved>('pages', this.id).catch(() => undefined);
-    if (saved) this.timeline.restore(saved);
+    const kept = await session.client!.store.get<Kept>('pages', this.id).catch(() => undefined);
+    if (kept) {
+      this.readers ??= kept.readers;
+      this.timeline.restore(kept);
+    }
     await this.reload(head);
   }
 
@@ -88,14 +97,21 @@ export class Conversation {
     this.loaded = t.loaded;
     this.live = t.live;
     this.atStart = t.atStart;
-    this.saving ??= setTimeout(() => this.save(), 1500);
+    this.saveSoon();
     this.countSoon();
+  }
+
+  /** Many entries and many marks are one write. */
+  private saveSoon(): void {
+    this.saving ??= setTimeout(() => this.save(), 1500);
   }
 
   private save(): void {
     this.saving = undefined;
     const saved = this.timeline.save(savedItems);
-    if (saved) void session.client?.store.write([{ table: 'pages', key: this.id, value: saved }]).catch(() => {});
+    if (!saved) return;
+    const value: Kept = { ...saved, readers: this.readers };
+    void session.client?.store.write([{ table: 'pages', key: this.id, value }]).catch(() => {});
   }
 
   async older(): Promise<void> {
@@ -183,7 +199,9 @@ export class Conversation {
       if (!mine || session.state !== 'online') return;
       try {
         const r = await session.client!.request('read.list', { conversation: this.id, seq: mine.seq, limit: 1 });
+        if (this.readers?.seq === mine.seq && this.readers.count === r.counts.read) return;
         this.readers = { seq: mine.seq, count: r.counts.read };
+        this.saveSoon();
       } catch {
         // Nobody misses a count.
       }
