@@ -83,7 +83,7 @@ func LastKnown(dataDir string) time.Time {
 }
 
 // lockClock keeps other processes from ClockName until unlock: the server writes
-// it by the hour, `pipit clock set` when somebody sets the clock, and what is read
+// it now and then, `pipit clock set` when somebody sets the clock, and what is read
 // before it is written must not have changed meanwhile. Nobody holds it for longer
 // than one small file takes. flock(2) on the folder: the store locks a file in it.
 func lockClock(dataDir string) (unlock func(), err error) {
