@@ -173,7 +173,7 @@ func (t *tool) networkHostCmd() *cobra.Command {
 				return commandFailed("hostnamectl", err, out)
 			}
 			return t.answer(map[string]string{"host": args[0]}, func() {
-				fmt.Fprintf(t.out, "The box is called %s now: http://%[1]s.local. Its certificate follows within a minute.\n", args[0])
+				fmt.Fprintf(t.out, "The box is called %s now: http://%[1]s.local. Its certificate follows in a moment.\n", args[0])
 			})
 		}}
 }
@@ -191,7 +191,7 @@ func (t *tool) networkNameCmd() *cobra.Command {
 	var remove bool
 	c := &cobra.Command{Use: "name [NAME]", Short: "Further names of the box in the local network, as oakhill.local", Args: cobra.MaximumNArgs(1),
 		Long: "Adds NAME.local as another name of this box, for an organisation of its own, or removes it. The certificate follows\n" +
-			"within a minute, and so does the announcement where pipit-names.service runs. Without NAME: lists them.",
+			"within seconds, and so does the announcement where pipit-names.service runs. Without NAME: lists them.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := t.dir()
 			if err != nil {

@@ -119,14 +119,19 @@ func (a *App) useLocalCA(cfg config.Config) {
 	}
 }
 
+// certificatePause is how often the box's names and addresses are looked at: the
+// certificate is for a new one as soon as the network knows it (`pipit network
+// announce` looks as often).
+const certificatePause = 5 * time.Second
+
 // keepCertificate renews the authority's certificate in time and when the box's
-// names change, once a minute, by the store's clock, which never runs backward.
+// names change, by the store's clock, which never runs backward.
 func (a *App) keepCertificate(ctx context.Context) {
 	ca := a.certs.local.Load()
 	if ca == nil {
 		return
 	}
-	tick := time.NewTicker(time.Minute)
+	tick := time.NewTicker(certificatePause)
 	defer tick.Stop()
 	for {
 		made, err := ca.Refresh(a.wantedNames(a.config().DataDir), a.store.Now())

@@ -105,6 +105,7 @@ func (m *Machine) failedUnits() string {
 // TestCard is the life of a card: first boot with a pipit.yaml, everything that happens
 // to a running box, power off, a factory reset with a pipit.yaml that has mistakes.
 func TestCard(t *testing.T) {
+	t.Parallel() // with TestPackage: each waits much of the time, for a watchdog or for the network
 	Need(t)
 	r := NewRoot(t, deb(t, "v0.1.0"), true)
 	keys := t.TempDir()
