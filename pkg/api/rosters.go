@@ -68,7 +68,11 @@ func (a *API) registerRosters(api huma.API) {
 			}
 			out := apiclient.RosterStatus{State: string(st.State), Done: st.Done, Total: st.Total, Why: st.Why}
 			if st.Last != nil {
-				out.Last = &apiclient.RosterResult{Began: int64(st.Last.Began), Ended: int64(st.Last.Ended), Counts: st.Last.Counts, Problems: st.Last.Problems}
+				out.Last = &apiclient.RosterResult{Began: int64(st.Last.Began), Ended: int64(st.Last.Ended), Counts: st.Last.Counts}
+				for _, s := range st.Last.Problems {
+					out.Last.Problems = append(out.Last.Problems, s.Text)
+				}
+				out.Last.Said = saidOf(st.Last.Problems)
 			}
 			return &body[apiclient.RosterStatus]{out}, nil
 		})
@@ -78,10 +82,17 @@ func reportOf(r *roster.Report) apiclient.RosterReport {
 	out := apiclient.RosterReport{Format: r.Format, Digest: r.Digest, People: r.People, Classes: r.Classes, Counts: r.Counts(),
 		Changes: []apiclient.RosterChange{}, Wrong: r.Wrong, Notes: r.Notes, Problems: []apiclient.RosterProblem{}}
 	for _, c := range r.Changes[:min(len(r.Changes), maxToldChanges)] {
-		out.Changes = append(out.Changes, apiclient.RosterChange{What: c.What, Of: c.Of, Key: c.Key, Name: c.Name, Detail: c.Detail})
+		out.Changes = append(out.Changes, apiclient.RosterChange{What: c.What, Of: c.Of, Key: c.Key, Name: c.Name, Detail: roster.Join(c.Detail), Said: saidOf(c.Detail)})
 	}
 	for _, p := range r.Problems {
-		out.Problems = append(out.Problems, apiclient.RosterProblem{File: p.File, Line: p.Line, Text: p.Text, Note: p.Note})
+		out.Problems = append(out.Problems, apiclient.RosterProblem{RosterSaid: apiclient.RosterSaid(p.Said), File: p.File, Line: p.Line, Note: p.Note})
+	}
+	return out
+}
+
+func saidOf(list []roster.Said) (out []apiclient.RosterSaid) {
+	for _, s := range list {
+		out = append(out, apiclient.RosterSaid(s))
 	}
 	return out
 }

@@ -89,7 +89,7 @@ func (r *rig) everyRuleOperation(owner, member, memberID string) {
 		t.Errorf("%+v", rep)
 	}
 	r.want(r.do("POST", "/v1/roster/import?name=a.csv&digest=x", owner, csv, raw...), 409, "conflict", "digest")
-	r.want(r.do("POST", "/v1/roster/preview?name=a.csv", owner, "PK\x03\x04", raw...), 422, "invalid", "")
+	r.want(r.do("POST", "/v1/roster/preview?name=a.csv", owner, "PK\x03\x04", raw...), 422, "invalid", "file")
 	r.want(r.do("POST", "/v1/roster/import?name=a.csv&digest="+url.QueryEscape(rep.Digest), owner, csv, raw...), 202, "", "")
 	r.settled()
 	r.want(r.do("GET", "/v1/roster", owner, ""), 200, "", "")

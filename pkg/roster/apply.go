@@ -53,11 +53,11 @@ func (a *applying) step(n int) {
 	a.progress(a.t, Importing, int(a.done.Add(int64(n))), a.total, "")
 }
 
-func (a *applying) problem(text string) {
+func (a *applying) problem(s Said) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.result.Problems) < maxToldProblems {
-		a.result.Problems = append(a.result.Problems, text)
+		a.result.Problems = append(a.result.Problems, s)
 	}
 }
 
@@ -76,7 +76,7 @@ func (a *applying) users() error {
 			switch {
 			case err == nil:
 			case final(err) && a.tenant(a.t):
-				a.problem(part[i].Username + ": " + explain(err))
+				a.problem(refused(err, part[i].Username, part[i].Name))
 			default:
 				return err
 			}

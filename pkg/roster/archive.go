@@ -23,7 +23,7 @@ func Read(name string, content []byte) (*Roster, error) {
 	}
 	z, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
 	if err != nil {
-		return nil, im.E(im.Invalid, "The archive can't be read: it is cut short or damaged.")
+		return nil, im.E(im.Invalid, "The archive can't be read: it is cut short or damaged.").OnField("file")
 	}
 	files := make(map[string][]byte)
 	left := int64(MaxTotalBytes)
@@ -33,10 +33,10 @@ func Read(name string, content []byte) (*Roster, error) {
 			continue
 		}
 		if _, twice := files[name]; twice {
-			return nil, im.E(im.Invalid, "The archive has %s twice.", name)
+			return nil, im.E(im.Invalid, "The archive has %s twice.", name).OnField("file")
 		}
 		if len(files) == MaxFiles {
-			return nil, im.E(im.Invalid, "The archive has more than %d tables.", MaxFiles)
+			return nil, im.E(im.Invalid, "The archive has more than %d tables.", MaxFiles).OnField("file")
 		}
 		b, err := unpack(f, min(left, MaxFileBytes))
 		if err != nil {
@@ -71,7 +71,7 @@ func Wanted(name string) bool {
 func unpack(f *zip.File, most int64) ([]byte, error) {
 	r, err := f.Open()
 	if err != nil {
-		return nil, im.E(im.Invalid, "%s can't be unpacked.", cut(path.Base(f.Name)))
+		return nil, im.E(im.Invalid, "%s can't be unpacked.", cut(path.Base(f.Name))).OnField("file")
 	}
 	defer r.Close()
 	b, err := io.ReadAll(io.LimitReader(r, most+1))
@@ -79,13 +79,13 @@ func unpack(f *zip.File, most int64) ([]byte, error) {
 	case int64(len(b)) > most:
 		return nil, tooLarge(cut(path.Base(f.Name))+", unpacked,", most)
 	case err != nil:
-		return nil, im.E(im.Invalid, "%s can't be unpacked: it is cut short or damaged.", cut(path.Base(f.Name)))
+		return nil, im.E(im.Invalid, "%s can't be unpacked: it is cut short or damaged.", cut(path.Base(f.Name))).OnField("file")
 	}
 	return b, nil
 }
 
 func tooLarge(what string, limit int64) error {
-	return &im.Error{Kind: im.TooLarge, Limit: limit, Message: fmt.Sprintf("%s is larger than %d MB.", what, limit>>20)}
+	return &im.Error{Kind: im.TooLarge, Field: "file", Limit: limit, Message: fmt.Sprintf("%s is larger than %d MB.", what, limit>>20)}
 }
 
 // ReadFiles reads a roster from its files by name. Names of OneRoster's files
@@ -106,7 +106,7 @@ func ReadFiles(files map[string][]byte) (*Roster, error) {
 			return readSimple(name, content), nil
 		}
 	case len(named) == 0:
-		return nil, im.E(im.Invalid, "There is no CSV file in it.")
+		return nil, im.E(im.Invalid, "There is no CSV file in it.").OnField("file")
 	}
-	return nil, im.E(im.Invalid, "These files are no OneRoster: that has manifest.csv, users.csv and classes.csv among them. A simple roster is one CSV file.")
+	return nil, im.E(im.Invalid, "These files are no OneRoster: that has manifest.csv, users.csv and classes.csv among them. A simple roster is one CSV file.").OnField("file")
 }

@@ -109,7 +109,7 @@ func (s *Service) EndTerm(ctx context.Context, t im.TenantID, term string) (n in
 	err = s.byHand(ctx, t, func(p *planner) error {
 		for _, c := range s.dir.Classes(t) {
 			if !c.Archived && (term == "" || c.Term == term) {
-				p.archive(*c, "")
+				p.archive(*c)
 				n++
 			}
 		}
@@ -141,7 +141,7 @@ func (s *Service) EndOver(ctx context.Context, t im.TenantID) (n int, err error)
 	err = s.byHand(ctx, t, func(p *planner) error {
 		for _, c := range s.dir.Classes(t) {
 			if !c.Archived && p.over(c.Ends) {
-				p.archive(*c, "")
+				p.archive(*c)
 				n++
 			}
 		}

@@ -39,7 +39,7 @@ type Result struct {
 	Ended    im.Millis      `json:"ended"`
 	By       im.UserID      `json:"by,omitempty"`
 	Counts   map[string]int `json:"counts"`
-	Problems []string       `json:"problems,omitempty"` // what could not be done, for people; at most 100
+	Problems []Said         `json:"said,omitempty"` // what could not be done, for people; at most 100
 }
 
 func partID(i int) string { return fmt.Sprintf("%s%04d", partPrefix, i) }

@@ -280,7 +280,7 @@ func (o *one) user(p Place, row *userRow, person *Person) bool {
 	// The role of 1.2 comes later; any will do for the look at the names.
 	var err error
 	if person.Username, person.Name, err = cleanUser(row.Username, name, im.RoleMember); err != nil {
-		o.problem(p, "%s", explain(err))
+		o.tell(p, refused(err, row.Username, name))
 		return false
 	}
 	for _, org := range list(row.Orgs) {
@@ -367,9 +367,10 @@ func (o *one) readClasses() {
 		}
 		c := Class{Place: p, Key: row.ID, SourcedID: row.ID, Gone: row.Status == gone}
 		if !c.Gone {
-			name, err := cleanName(cmp.Or(row.Title, o.courses[row.Course], row.Code))
+			title := cmp.Or(row.Title, o.courses[row.Course], row.Code)
+			name, err := cleanName(title)
 			if err != nil {
-				o.problem(p, "The title: %s", explain(err))
+				o.tell(p, refused(err, "", title))
 				return
 			}
 			c.Name = name

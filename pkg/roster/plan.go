@@ -27,7 +27,7 @@ type Change struct {
 	Of     string `json:"of"`   // "person", "class"
 	Key    string `json:"key"`  // user name, or name of the class
 	Name   string `json:"name,omitempty"`
-	Detail string `json:"detail,omitempty"` // "role: member → staff", "3 join, 1 leaves"
+	Detail []Said `json:"detail,omitempty"` // "role: member → staff", "3 join", "1 leave"
 	about  string // all that the digest covers
 }
 
@@ -132,8 +132,8 @@ func makePlan(dir *directory.Directory, t im.TenantID, by im.UserID, r *Roster, 
 	return &p.plan, &p.rep, nil
 }
 
-func (p *planner) change(what, of, key, name, detail, about string) {
-	p.rep.Changes = append(p.rep.Changes, Change{What: what, Of: of, Key: key, Name: name, Detail: detail, about: name + "\n" + detail + "\n" + about})
+func (p *planner) change(what, of, key, name string, detail []Said, about string) {
+	p.rep.Changes = append(p.rep.Changes, Change{What: what, Of: of, Key: key, Name: name, Detail: detail, about: name + "\n" + Join(detail) + "\n" + about})
 }
 
 // user returns a user as the plan leaves him.
@@ -178,7 +178,7 @@ func (p *planner) people() error {
 			continue
 		case x.Gone:
 			p.ids[x.Key] = old.ID
-			p.disable(*old, "the roster says so")
+			p.disable(*old, say("the roster says so"))
 			continue
 		case here && x.SourcedID != "":
 			if was := p.dir.RosterUser(p.t, old.ID).SourcedID; was != "" && was != x.SourcedID {
@@ -209,13 +209,13 @@ func (p *planner) add(x *Person) error {
 	p.ids[x.Key] = id
 	p.users[id] = im.User{Tenant: p.t, ID: id, Username: x.Username, Name: x.Name, Role: x.Role, Disabled: x.Disabled}
 	p.rosters[id] = im.RosterUser{User: id, SourcedID: x.SourcedID, Listed: true, Missing: x.Disabled}
-	detail := x.Role.String()
+	detail := []Said{say("%s", x.Role)}
 	if x.Password != "" {
-		detail += ", with a password to change"
+		detail = append(detail, say("with a password to change"))
 		p.plan.Passwords = append(p.plan.Passwords, Password{User: id, plain: x.Password})
 	}
 	if x.Disabled {
-		detail += ", disabled"
+		detail = append(detail, say("disabled"))
 	}
 	p.change("add", "person", x.Username, x.Name, detail, x.SourcedID)
 	return nil
@@ -226,25 +226,25 @@ func (p *planner) update(x *Person, old *im.User) {
 	next, was := *old, *p.dir.RosterUser(p.t, old.ID)
 	ros := was
 	ros.Listed = true
-	var details []string
+	var details []Said
 	if x.SourcedID != "" && ros.SourcedID != x.SourcedID {
 		ros.SourcedID = x.SourcedID
-		details = append(details, "is known by sourcedId "+cut(x.SourcedID)+" from now on")
+		details = append(details, say("is known by sourcedId %s from now on", cut(x.SourcedID)))
 	} else if !was.Listed {
-		details = append(details, "was made by hand, and belongs to the roster from now on")
+		details = append(details, say("was made by hand, and belongs to the roster from now on"))
 	}
 	if x.Username != old.Username {
 		p.r.note(x.Place, "The user name of %s (%s) stays: a user name never changes, and the roster says %s.", cut(old.Name), old.Username, x.Username)
 	}
 	if x.Name != old.Name {
-		details = append(details, fmt.Sprintf("name: %s → %s", old.Name, x.Name))
+		details = append(details, say("name: %s → %s", old.Name, x.Name))
 		next.Name = x.Name
 	}
 	if x.Role != old.Role {
 		if old.Role == im.RoleOwner || old.Role == im.RoleAdmin {
 			p.r.note(x.Place, "%s stays %s: a roster takes no right away from owners and admins.", old.Username, old.Role)
 		} else {
-			details = append(details, fmt.Sprintf("role: %s → %s", old.Role, x.Role))
+			details = append(details, say("role: %s → %s", old.Role, x.Role))
 			next.Role = x.Role
 		}
 	}
@@ -254,7 +254,7 @@ func (p *planner) update(x *Person, old *im.User) {
 		next.Disabled, ros.Missing, what = true, true, "disable"
 	case !x.Disabled && was.Missing:
 		next.Disabled, ros.Missing, what = false, false, "enable"
-		details = append(details, "is in the roster again")
+		details = append(details, say("is in the roster again"))
 	case !x.Disabled && old.Disabled:
 		p.r.note(x.Place, "%s stays disabled: somebody here disabled the account by hand.", old.Username)
 	}
@@ -265,12 +265,12 @@ func (p *planner) update(x *Person, old *im.User) {
 		p.rosters[old.ID] = ros
 	}
 	if len(details) > 0 || what != "change" {
-		p.change(what, "person", old.Username, next.Name, strings.Join(details, "; "), "")
+		p.change(what, "person", old.Username, next.Name, details, "")
 	}
 }
 
 // disable plans that a user is shut out, unless he runs the tenant.
-func (p *planner) disable(u im.User, why string) {
+func (p *planner) disable(u im.User, why Said) {
 	if u.Disabled || u.Role == im.RoleOwner || u.Role == im.RoleAdmin {
 		return
 	}
@@ -279,7 +279,7 @@ func (p *planner) disable(u im.User, why string) {
 	ros := p.roster(u.ID)
 	ros.Missing = true
 	p.rosters[u.ID] = ros
-	p.change("disable", "person", u.Username, u.Name, why, "")
+	p.change("disable", "person", u.Username, u.Name, []Said{why}, "")
 }
 
 // links sets of whom guardians are guardians.
@@ -307,13 +307,17 @@ func (p *planner) links() {
 		}
 		names := p.names(wards)
 		if _, added := p.users[id]; !added || len(ros.GuardianOf) > 0 {
-			p.change("change", "person", x.Username, x.Name, "guardian of: "+cmp.Or(names, "nobody"), "")
+			now := say("guardian of nobody any more")
+			if names != "" {
+				now = say("guardian of %s", names)
+			}
+			p.change("change", "person", x.Username, x.Name, []Said{now}, "")
 		} else {
 			last := len(p.rep.Changes) - 1
 			for ; last >= 0 && p.rep.Changes[last].Key != x.Username; last-- {
 			}
 			if last >= 0 {
-				p.rep.Changes[last].Detail += " of " + names
+				p.rep.Changes[last].Detail[0] = say("guardian of %s", names) // instead of the role
 				p.rep.Changes[last].about += names
 			}
 		}
@@ -357,17 +361,17 @@ func (p *planner) missing() {
 	sourced := p.r.Format != "CSV"
 	for _, ros := range p.dir.RosterUsers(p.t) {
 		if u, ok := p.dir.User(p.t, ros.User); ok && ros.Listed && (ros.SourcedID != "") == sourced && !named[ros.User] {
-			p.disable(*u, "is not in the roster any more")
+			p.disable(*u, say("is not in the roster any more"))
 		}
 	}
 	for _, c := range p.dir.Classes(p.t) {
 		if _, kept := p.classes[c.ID]; !kept && !c.Archived && c.Listed && (c.SourcedID != "") == sourced {
-			p.archive(*c, "is not in the roster any more")
+			p.archive(*c, say("is not in the roster any more"))
 		}
 	}
 }
 
-func (p *planner) archive(c im.Class, why string) {
+func (p *planner) archive(c im.Class, why ...Said) {
 	c.Archived = true
 	p.classes[c.ID] = c
 	p.plan.Archive = append(p.plan.Archive, c.ID)

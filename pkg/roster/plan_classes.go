@@ -44,16 +44,16 @@ func (p *planner) groups() error {
 			}
 			continue
 		case x.Gone:
-			p.archive(*old, "the roster says so")
+			p.archive(*old, say("the roster says so"))
 			continue
 		case p.over(x.Ends) && old == nil:
 			p.r.note(x.Place, "The class %s is left out: its term ended on %s.", cut(x.Name), x.Ends)
 			continue
 		case p.over(x.Ends):
-			p.archive(*old, "its term ended on "+x.Ends)
+			p.archive(*old, say("its term ended on %s", x.Ends))
 			continue
 		case old != nil && x.Term != "" && old.Term != "" && x.Term != old.Term:
-			p.archive(*old, "its term is over; the next begins empty")
+			p.archive(*old, say("its term is over; the next begins empty"))
 			old = nil
 		}
 		if err := p.group(x, old); err != nil {
@@ -73,7 +73,7 @@ func (p *planner) group(x *Class, old *im.Class) error {
 		}
 		c := im.Class{Tenant: p.t, ID: id, Name: x.Name, Term: x.Term, Ends: x.Ends, SourcedID: x.SourcedID, Listed: true, Teachers: teachers, Students: students}
 		p.classes[id] = c
-		p.change("add", "class", x.Name, x.Term, people(len(teachers), len(students)), x.SourcedID+"\n"+p.names(teachers)+"\n"+p.names(students))
+		p.change("add", "class", x.Name, x.Term, []Said{say("teachers: %d", len(teachers)), say("students: %d", len(students))}, x.SourcedID+"\n"+p.names(teachers)+"\n"+p.names(students))
 		return nil
 	}
 	next := *old
@@ -91,36 +91,36 @@ func (p *planner) group(x *Class, old *im.Class) error {
 		teachers, students = merged(old.Teachers, teachers, students, left), merged(old.Students, students, teachers, left)
 	}
 	next.Teachers, next.Students = teachers, students
-	var details []string
+	var details []Said
 	if next.Name != old.Name {
-		details = append(details, fmt.Sprintf("name: %s → %s", old.Name, next.Name))
+		details = append(details, say("name: %s → %s", old.Name, next.Name))
 		p.plan.Titles = append(p.plan.Titles, old.ID)
 	}
 	if next.Term != old.Term || next.Ends != old.Ends {
-		details = append(details, strings.TrimSpace("term: "+next.Term+" "+next.Ends))
+		details = append(details, say("term: %s", strings.TrimSpace(next.Term+" "+next.Ends)))
 	}
 	if next.Listed != old.Listed {
-		details = append(details, "belongs to the roster from now on")
+		details = append(details, say("belongs to the roster from now on"))
 	}
 	about := ""
 	was, is := slices.Concat(old.Teachers, old.Students), slices.Concat(teachers, students)
 	joined, gone := without(is, was), without(was, is)
 	if len(joined) > 0 {
-		details = append(details, fmt.Sprintf("%d join: %s", len(joined), some(p.names(joined))))
+		details = append(details, say("%d join: %s", len(joined), some(p.names(joined))))
 	}
 	if len(gone) > 0 {
-		details = append(details, fmt.Sprintf("%d leave: %s", len(gone), some(p.names(gone))))
+		details = append(details, say("%d leave: %s", len(gone), some(p.names(gone))))
 	}
 	if moved := len(without(teachers, old.Teachers)) - len(without(teachers, was)); moved > 0 {
-		details = append(details, fmt.Sprintf("%d teach now", moved))
+		details = append(details, say("%d teach now", moved))
 	}
 	if moved := len(without(students, old.Students)) - len(without(students, was)); moved > 0 {
-		details = append(details, fmt.Sprintf("%d are students now", moved))
+		details = append(details, say("%d are students now", moved))
 	}
 	about += p.names(teachers) + "\n" + p.names(students)
 	p.classes[old.ID] = next
 	if len(details) > 0 {
-		p.change("change", "class", next.Name, next.Term, strings.Join(details, "; "), about)
+		p.change("change", "class", next.Name, next.Term, details, about)
 	}
 	return nil
 }
@@ -162,16 +162,12 @@ func without(list, drop []im.UserID) (rest []im.UserID) {
 	return rest
 }
 
-func people(teachers, students int) string {
-	return plural(teachers, "teacher") + ", " + plural(students, "student")
-}
-
 func some(names string) string {
 	list := strings.Split(names, ", ")
 	if len(list) <= 6 {
 		return names
 	}
-	return strings.Join(list[:5], ", ") + fmt.Sprintf(" and %d more", len(list)-5)
+	return strings.Join(list[:5], ", ") + fmt.Sprintf(" … (%d)", len(list))
 }
 
 // seats plans who sits in the conversations of each class: the difference
@@ -264,11 +260,4 @@ func moves(from, to map[im.UserID]im.MemberRole) (seats []chat.Seat) {
 	}
 	slices.SortFunc(seats, func(a, b chat.Seat) int { return cmp.Compare(a.User, b.User) })
 	return seats
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

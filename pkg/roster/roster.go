@@ -33,11 +33,7 @@
 // one import of a tenant at a time, on a goroutine that Close waits for.
 package roster
 
-import (
-	"fmt"
-
-	"github.com/pipit-im/pipit/pkg/im"
-)
+import "github.com/pipit-im/pipit/pkg/im"
 
 // Place is where in a roster something is said.
 type Place struct {
@@ -48,7 +44,7 @@ type Place struct {
 // Problem is something that is wrong with a roster.
 type Problem struct {
 	Place
-	Text string `json:"text"` // for people: what is wrong and what would be right
+	Said // what is wrong and what would be right
 	// Note: the import goes on all the same; anything else stands in its way.
 	Note bool `json:"note,omitempty"`
 }
@@ -97,13 +93,12 @@ type Class struct {
 
 // problem adds one; beyond MaxProblems they are only counted.
 func (r *Roster) problem(p Place, format string, args ...any) {
-	r.Wrong++
-	r.add(Problem{Place: p, Text: fmt.Sprintf(format, args...)})
+	r.tell(p, say(format, args...))
 }
 
 func (r *Roster) note(p Place, format string, args ...any) {
 	r.Notes++
-	r.add(Problem{Place: p, Text: fmt.Sprintf(format, args...), Note: true})
+	r.add(Problem{Place: p, Said: say(format, args...), Note: true})
 }
 
 func (r *Roster) add(p Problem) {

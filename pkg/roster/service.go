@@ -210,7 +210,7 @@ func (s *Service) plan(t im.TenantID, by im.UserID, name string, content []byte,
 			continue // who is here keeps the password that he has
 		}
 		if err := s.passwords.CheckPassword(t, x.Username, x.Password); err != nil {
-			r.problem(x.Place, "%s: %s", x.Username, explain(err))
+			r.tell(x.Place, refused(err, x.Username, x.Name))
 		}
 	}
 	return makePlan(s.dir, t, by, r, o, sha256.Sum256(content), s.today(t))
@@ -238,7 +238,7 @@ func (s *Service) Import(t im.TenantID, by im.UserID, name string, content []byt
 		return rep, im.E(im.Conflict, "The roster, or the people here, have changed since the dry run. Look at what it says now, and import with that digest.").OnField("digest")
 	}
 	if rep.Wrong > 0 && !o.SkipBad {
-		return rep, im.E(im.Invalid, "%d rows of the roster are wrong; nothing was changed. Mend them, or import without them (skip_bad).", rep.Wrong)
+		return rep, im.E(im.Invalid, "%d rows of the roster are wrong; nothing was changed. Mend them, or import without them (skip_bad).", rep.Wrong).OnField("rows")
 	}
 	if p.empty() {
 		return rep, nil

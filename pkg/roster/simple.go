@@ -78,7 +78,7 @@ func readSimple(file string, content []byte) *Roster {
 		if c == nil {
 			clean, err := cleanName(name)
 			if err != nil {
-				r.problem(p, "The class: %s", explain(err))
+				r.tell(p, refused(err, "", name))
 				return
 			}
 			if len(classes) == MaxClasses {
@@ -128,7 +128,7 @@ func simplePerson(r *Roster, p Place, row *simpleRow) (Person, bool) {
 	}
 	username, name, err := cleanUser(row.Username, row.Name, role)
 	if err != nil {
-		r.problem(p, "%s", explain(err))
+		r.tell(p, refused(err, row.Username, row.Name))
 		return Person{}, false
 	}
 	person := Person{Place: p, Key: username, Username: username, Name: name, Role: role, Password: row.Password}
@@ -142,7 +142,7 @@ func simplePerson(r *Roster, p Place, row *simpleRow) (Person, bool) {
 	for _, child := range strings.FieldsFunc(row.GuardianOf, func(c rune) bool { return strings.ContainsRune(",;，；、|/ ", c) }) {
 		folded, _, err := cleanUser(child, "", im.RoleMember)
 		if err != nil {
-			r.problem(p, "guardian_of: %s", explain(err))
+			r.tell(p, refused(err, child, ""))
 			continue
 		}
 		person.GuardianOf = append(person.GuardianOf, folded)

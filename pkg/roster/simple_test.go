@@ -44,10 +44,10 @@ class 6b ( ) archived=false,false,false teachers tom students chenxm
 func TestSimple(t *testing.T) {
 	w := newWorld(t)
 	rep := w.run("school.csv", smallSchool, Options{})
-	w.same("the first time", changes(rep), `add class 5a : 1 teacher, 2 students
-add class 6b : 1 teacher, 1 student
+	w.same("the first time", changes(rep), `add class 5a : teachers: 1; students: 2
+add class 6b : teachers: 1; students: 1
 add person ann Ann Lee: member
-add person ben Ben Ito: member, with a password to change
+add person ben Ben Ito: member; with a password to change
 add person chenxm 陈小明: member
 add person max Max Moon: guardian of ben, chenxm
 add person mia Mia Lee: guardian of ann
@@ -88,7 +88,7 @@ add person tom Tom Tull: staff
 archive class 6b : is not in the roster any more
 add person dan Dan Day: member
 change person ann Anna Lee: name: Ann Lee → Anna Lee
-change person max Max Moon: guardian of: chenxm
+change person max Max Moon: guardian of chenxm
 disable person ben Ben Ito: is not in the roster any more
 `)
 	w.same("state", w.state(), `ann "Anna Lee" member
@@ -140,8 +140,8 @@ func TestNewTerm(t *testing.T) {
 	old := w.dir.Classes(oak)[0]
 	w.do(chat.Command{Op: chat.Send, Actor: w.actor("tom"), Key: "1", Conv: old.Group, Text: "last year's chat"})
 	rep := w.run("a.csv", smallSchool, Options{Term: "2027"})
-	w.same("the new term", changes(rep), `add class 5a 2027: 1 teacher, 2 students
-add class 6b 2027: 1 teacher, 1 student
+	w.same("the new term", changes(rep), `add class 5a 2027: teachers: 1; students: 2
+add class 6b 2027: teachers: 1; students: 1
 archive class 5a 2026: its term is over; the next begins empty
 archive class 6b 2026: its term is over; the next begins empty
 `)
@@ -317,16 +317,16 @@ func TestBadRows(t *testing.T) {
 	for _, want := range []string{
 		`bad.csv:3: The role "boss" is not known: admin, staff (teacher)`,
 		"bad.csv:4: The role is missing",
-		"bad.csv:5: A user name is missing.",
-		"bad.csv:6: A user name has letters, digits",
+		"bad.csv:5: The user name is missing.",
+		`bad.csv:6: The user name "eve eve" can't be one: it has letters, digits`,
 		"bad.csv:7: ann is Ann (member) in line 2 and Fay (member) here",
-		"bad.csv:8: gus: The password needs at least 8 characters.",
+		"bad.csv:8: The password of gus can't be one: it needs at least 8 characters",
 		"bad.csv:9: pam is guardian of nobody, who is not in this roster.",
 		`bad.csv:10: The role "owner" is not known`,
 		"bad.csv:11: This row has 9 cells, the header 6.",
 		"bad.csv:12: ida has guardian_of, but is no guardian.",
 		"bad.csv:13: pia is guardian of pam, who is no member (student) but guardian.",
-		"bad.csv:313: A user name is missing.",
+		"bad.csv:313: The user name is missing.",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("not told: %s", want)

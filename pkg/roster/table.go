@@ -31,7 +31,12 @@ type rows struct {
 	csv   *csv.Reader
 	width int
 	line  int
-	wrong error // of the row that was read last
+	wrong *Said // with the row that was read last
+}
+
+func (x *rows) refuse(format string, args ...any) {
+	s := say(format, args...)
+	x.wrong = &s
 }
 
 func (x *rows) Read() ([]string, error) {
@@ -40,7 +45,8 @@ func (x *rows) Read() ([]string, error) {
 		x.wrong = nil
 		var bad *csv.ParseError
 		if errors.As(err, &bad) {
-			x.line, x.wrong = bad.StartLine, fmt.Errorf("the quotes of this row don't match")
+			x.refuse("The quotes of this row don't match.")
+			x.line = bad.StartLine
 			return make([]string, x.width), nil
 		}
 		if err != nil {
@@ -53,7 +59,8 @@ func (x *rows) Read() ([]string, error) {
 		for i, cell := range rec {
 			rec[i] = strings.TrimSpace(strings.TrimPrefix(cell, "'")) // a spreadsheet's mark of text
 			if len(cell) > MaxCellBytes {
-				x.wrong, rec[i] = fmt.Errorf("a cell has more than %d bytes", MaxCellBytes), ""
+				x.refuse("A cell has more than %d bytes.", MaxCellBytes)
+				rec[i] = ""
 			}
 		}
 		switch n := len(rec); {
@@ -61,7 +68,7 @@ func (x *rows) Read() ([]string, error) {
 			rec = append(rec, make([]string, x.width-n)...)
 		case n > x.width:
 			if slices.ContainsFunc(rec[x.width:], func(s string) bool { return s != "" }) {
-				x.wrong = fmt.Errorf("this row has %d cells, the header %d", n, x.width)
+				x.refuse("This row has %d cells, the header %d.", n, x.width)
 			}
 			rec = rec[:x.width]
 		}
@@ -73,9 +80,9 @@ func (x *rows) Read() ([]string, error) {
 // tag of a column, "" for one that is not ours. required are the tags without
 // which nothing can be read.
 func newTable[T any](r *Roster, file string, content []byte, canonical func(string) string, required ...string) (*table[T], bool) {
-	text, err := decode(content)
-	if err != nil {
-		r.problem(Place{File: file}, "%s", explain(err))
+	text, ok := decode(content)
+	if !ok {
+		r.problem(Place{File: file}, "This is not text in UTF-8 or GB18030. Save the table as CSV, not as a workbook.")
 		return nil, false
 	}
 	c := csv.NewReader(bytes.NewReader(text))
@@ -141,14 +148,12 @@ func (t *table[T]) each(fn func(p Place, row *T)) {
 			t.r.problem(p, "From here on the file can't be read.")
 			return
 		case t.rows.wrong != nil:
-			t.r.problem(p, "%s.", capital(t.rows.wrong.Error()))
+			t.r.tell(p, *t.rows.wrong)
 		default:
 			fn(p, &row)
 		}
 	}
 }
-
-func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // cut shortens what a file says for a message.
 func cut(s string) string {

@@ -7,40 +7,34 @@ import (
 	"golang.org/x/text/encoding/simplifiedchinese"
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
-
-	"github.com/pipit-im/pipit/pkg/im"
 )
 
 // decode returns a file's bytes as UTF-8 without a byte-order mark: UTF-8 as it
 // is, UTF-16 with a mark (what Excel calls Unicode text), and anything else as
 // GB18030, which is what Excel writes in China. Text that is none of them is
 // refused.
-func decode(b []byte) ([]byte, error) {
+func decode(b []byte) (text []byte, ok bool) {
 	switch {
 	case bytes.HasPrefix(b, []byte{0xef, 0xbb, 0xbf}):
 		b = b[3:]
 	case bytes.HasPrefix(b, []byte{0xff, 0xfe}), bytes.HasPrefix(b, []byte{0xfe, 0xff}):
 		out, _, err := transform.Bytes(unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewDecoder(), b)
 		if err != nil || bytes.ContainsRune(out, utf8.RuneError) {
-			return nil, notText()
+			return nil, false
 		}
-		return out, nil
+		return out, true
 	}
 	if bytes.IndexByte(b, 0) >= 0 {
-		return nil, notText()
+		return nil, false
 	}
 	if utf8.Valid(b) {
-		return b, nil
+		return b, true
 	}
 	out, _, err := transform.Bytes(simplifiedchinese.GB18030.NewDecoder(), b)
 	if err != nil || bytes.ContainsRune(out, utf8.RuneError) {
-		return nil, notText()
+		return nil, false
 	}
-	return out, nil
-}
-
-func notText() error {
-	return im.E(im.Invalid, "This is not text in UTF-8 or GB18030. Save the table as CSV, not as a workbook.")
+	return out, true
 }
 
 // delimiters are those that spreadsheets write, in the order of preference.

@@ -139,7 +139,7 @@ func (w *world) settle() {
 func changes(rep *Report) string {
 	s := ""
 	for _, c := range rep.Changes {
-		s += strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s: %s", c.What, c.Of, c.Key, c.Name, c.Detail)), " ") + "\n"
+		s += strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s: %s", c.What, c.Of, c.Key, c.Name, Join(c.Detail))), " ") + "\n"
 	}
 	return s
 }

@@ -213,6 +213,26 @@ for (const [locale, labels] of [['en-GB', ['When', 'Who', 'What', 'Result']], ['
     await page.context().close();
   });
 
+test('who reads Chinese meets no English sentence: what is wrong with a roster', async () => {
+  const page = await signedIn(server, 'linxiao', { ...desktop, locale: 'zh-CN' });
+  /** Three Latin words in a row, names of files and columns not counted. */
+  const english = /[a-z']{2,} [a-z']{2,} [a-z']{2,}/i;
+  await go(page, 'roster');
+  const load = (name: string, ...rows: string[]) => page.locator('input[type=file]').setInputFiles({ name, mimeType: 'text/csv', buffer: Buffer.from(rows.join('\n')) });
+  await load('bad.csv', 'class,role,name,username,guardian_of,password', '5A,老师,王小明,xiaoming,,', '5A,king,张三,zhangsan,,', '5A,学生,没有用户名,,,', '5A,学生,李四,li si,,', '5A,学生,赵六,zhaoliu,,123', ',家长,钱七,qianqi,nobody,', '5A,学生,"引号,yinhao,,');
+  await page.getByText('6 行有问题').waitFor();
+  const said = await page.locator('.preview td:not(.where)').allInnerTexts();
+  for (const text of ['不认识角色“king”。可以写：管理员、老师、学生、访客、家长，或 bot。', '缺少用户名。', '“li si”不能作用户名：只能用文字、数字和 . _ - 这几个符号，最长 64 字节。', 'qianqi 的孩子 nobody 不在这份名册里。', '这一行的引号不成对。']) expect(said).toContain(text);
+  expect(said.some((s) => s.startsWith('zhaoliu 的密码不能用：至少要 8 个字符'))).toBe(true);
+  await load('good.csv', 'class,role,name,username,guardian_of,password', '5A,老师,王小明,xiaoming,,', '5A,学生,李四,lisi,,correct-horse-8', ',家长,钱七,qianqi,lisi,');
+  await page.getByText('老师 1 名 · 学生 1 名').waitFor();
+  await page.getByText('成员 · 带初始密码，首次登录时要换').waitFor();
+  await page.getByText('lisi 的家长').waitFor();
+  expect(await page.locator('.console').innerText()).not.toMatch(english);
+  clean(page);
+  await page.context().close();
+});
+
 test('the corpus of hostile texts is shown as it is in every list and field of the console', async () => {
   const page = await signedIn(server, 'linxiao');
   await go(page, 'classes');

@@ -118,18 +118,26 @@ type RosterReport struct {
 
 // RosterChange is one change.
 type RosterChange struct {
-	What   string `json:"what" enum:"add,change,enable,disable,archive"`
-	Of     string `json:"of" enum:"person,class"`
-	Key    string `json:"key" doc:"The user name, or the name of the class."`
-	Name   string `json:"name,omitempty"`
-	Detail string `json:"detail,omitempty" doc:"For people."`
+	What   string       `json:"what" enum:"add,change,enable,disable,archive"`
+	Of     string       `json:"of" enum:"person,class"`
+	Key    string       `json:"key" doc:"The user name, or the name of the class."`
+	Name   string       `json:"name,omitempty"`
+	Detail string       `json:"detail,omitempty" doc:"For people."`
+	Said   []RosterSaid `json:"said,omitempty" nullable:"false" doc:"What detail is made of."`
+}
+
+// RosterSaid is a sentence for people, and what it was made of.
+type RosterSaid struct {
+	Text   string   `json:"text"`
+	Format string   `json:"format" doc:"The sentence with a verb of Go's fmt for each of args, so that it can be said in another language."`
+	Args   []string `json:"args,omitempty" nullable:"false"`
 }
 
 // RosterProblem is something wrong with a roster, by file and line.
 type RosterProblem struct {
+	RosterSaid
 	File string `json:"file"`
 	Line int    `json:"line,omitempty"`
-	Text string `json:"text"`
 	Note bool   `json:"note,omitempty" doc:"It does not stand in the way."`
 }
 
@@ -148,6 +156,7 @@ type RosterResult struct {
 	Ended    int64          `json:"ended"`
 	Counts   map[string]int `json:"counts"`
 	Problems []string       `json:"problems,omitempty"`
+	Said     []RosterSaid   `json:"said,omitempty" nullable:"false" doc:"The same, with what they are made of."`
 }
 
 // RosterOptions are what whoever imports may say about it.

@@ -54,7 +54,7 @@ export interface Backups {
   tried?: number;
   verified?: number;
   error?: string;
-  places: Array<{ place: string; at?: number; records: number; bytes: number; error?: string }>;
+  places: Array<{ place: string; at?: number; records: number; bytes: number; error?: string; why?: string }>;
   kept: Array<{ name: string; at: number; bytes: number }>;
 }
 
@@ -94,16 +94,23 @@ export interface Class {
   archived: boolean;
 }
 
+/** A sentence about a roster, and what it was made of. */
+export interface Said {
+  text: string;
+  format: string;
+  args?: string[];
+}
+
 export interface RosterReport {
   format: string;
   digest: string;
   people: number;
   classes: number;
   counts: Record<string, number>;
-  changes: Array<{ what: string; of: string; key: string; name?: string; detail?: string }>;
+  changes: Array<{ what: string; of: string; key: string; name?: string; said?: Said[] }>;
   wrong: number;
   notes: number;
-  problems: Array<{ file: string; line?: number; text: string; note?: boolean }>;
+  problems: Array<Said & { file: string; line?: number; note?: boolean }>;
 }
 
 export interface RosterStatus {
@@ -111,7 +118,7 @@ export interface RosterStatus {
   done: number;
   total: number;
   why?: string;
-  last?: { began: number; ended: number; counts: Record<string, number>; problems?: string[] };
+  last?: { began: number; ended: number; counts: Record<string, number>; said?: Said[] };
 }
 
 export interface Provider {

@@ -220,6 +220,8 @@ export const en = {
   'roster.drop': 'Not now',
   'roster.importing': 'Importing…',
   'roster.preparing': 'Passwords are being prepared…',
+  'roster.waiting': 'The box can\'t store anything at the moment. The import goes on by itself.',
+  'roster.failed': 'Nothing was imported. Try again in a moment.',
   'roster.done': 'The roster is imported.',
   'roster.nothing': 'nothing changed',
   'roster.history': 'Earlier imports',

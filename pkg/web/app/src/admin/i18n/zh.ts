@@ -216,6 +216,8 @@ export const zh: AdminCatalogue = {
   'roster.drop': '暂不导入',
   'roster.importing': '正在导入…',
   'roster.preparing': '正在准备密码…',
+  'roster.waiting': '设备暂时无法存储，稍后会自动接着导入。',
+  'roster.failed': '什么都没有导入。请稍后再试。',
   'roster.done': '名册已导入。',
   'roster.nothing': '没有改动',
   'roster.history': '以往的导入',

@@ -1,0 +1,13 @@
+/** What the server says of a roster, in the reader's language. */
+import { i18n, t } from '../i18n/i18n.svelte';
+import { roster } from './i18n/roster.zh';
+import { roles } from './roles';
+import type { Said } from './shapes';
+
+const role = (word: string) => (word === 'bot' || (roles as readonly string[]).includes(word) ? t(`tenantrole.${word as 'bot' | (typeof roles)[number]}`) : word);
+
+/** A sentence; in the server's words where this page is older than it. */
+export function said(s: Said): string {
+  const words = i18n.locale === 'en' ? undefined : roster[s.format];
+  return words?.replace(/\{(\d+)(:role)?\}/g, (_, n: string, named?: string) => (named ? role : String)(s.args?.[Number(n) - 1] ?? '')) ?? s.text;
+}
