@@ -213,7 +213,7 @@ for (const [locale, labels] of [['en-GB', ['When', 'Who', 'What', 'Result']], ['
     await page.context().close();
   });
 
-test('who reads Chinese meets no English sentence: what is wrong with a roster', async () => {
+test('who reads Chinese meets no English sentence: what is wrong with a roster, and what the server refuses', async () => {
   const page = await signedIn(server, 'linxiao', { ...desktop, locale: 'zh-CN' });
   /** Three Latin words in a row, names of files and columns not counted. */
   const english = /[a-z']{2,} [a-z']{2,} [a-z']{2,}/i;
@@ -229,6 +229,22 @@ test('who reads Chinese meets no English sentence: what is wrong with a roster',
   await page.getByText('成员 · 带初始密码，首次登录时要换').waitFor();
   await page.getByText('lisi 的家长').waitFor();
   expect(await page.locator('.console').innerText()).not.toMatch(english);
+  await load('broken.zip', 'PK\x03\x04');
+  await page.getByRole('alert').getByText('这不是能用的名册').waitFor();
+  expect(await page.locator('.console').innerText()).not.toMatch(english);
+
+  // A name that is taken, one that can't be, a password that everybody tries.
+  await go(page, 'people');
+  await page.getByRole('button', { name: '添加人员' }).click();
+  const dialog = page.getByRole('dialog');
+  for (const [username, password, words] of [['bob', '', '这个用户名已经有人用了'], ['a b', '', '用户名不能用'], ['newcomer', '12345678', '密码不能用']] as const) {
+    await dialog.getByLabel('名称').fill('新来的');
+    await dialog.getByLabel('用户名').fill(username);
+    await dialog.locator('input[minlength]').fill(password);
+    await dialog.getByRole('button', { name: '添加人员' }).click();
+    await page.getByText(words).first().waitFor();
+    expect(await page.locator('body').innerText()).not.toMatch(english);
+  }
   clean(page);
   await page.context().close();
 });
