@@ -169,12 +169,12 @@ func (t *tool) nightly(ctx context.Context, stick string) error {
 		taken, err := p.Take(ctx, c, backup.Estimate(p.Dir, s.Store.Bytes), believed, to)
 		pr := backup.PlaceReport{Place: name, Taken: taken}
 		if err != nil {
-			pr.Error = explain(err)
+			pr.Error, pr.Why = explain(err), backup.Why(err)
 		}
 		r.Places = append(r.Places, pr)
 	}
 	if serr != nil {
-		r.Places = append(r.Places, backup.PlaceReport{Place: "stick", Error: serr.Error()})
+		r.Places = append(r.Places, backup.PlaceReport{Place: "stick", Error: serr.Error(), Why: backup.Why(serr)})
 	}
 	var wrong []string
 	for _, p := range r.Places {

@@ -66,7 +66,7 @@ func (a *App) backupState() (apiclient.Backups, error) {
 		out.Verified = r.Good.UnixMilli()
 	}
 	for _, p := range r.Places {
-		b := apiclient.BackupPlace{Place: p.Place, Records: p.Records, Bytes: p.Bytes, Error: p.Error}
+		b := apiclient.BackupPlace{Place: p.Place, Records: p.Records, Bytes: p.Bytes, Error: p.Error, Why: p.Why}
 		if !p.At.IsZero() {
 			b.At = p.At.UnixMilli()
 		}
@@ -132,7 +132,7 @@ func (a *App) backUp(ctx context.Context, to age.Recipient) error {
 	r.At = time.Now().UTC().Truncate(time.Second)
 	now := backup.PlaceReport{Place: "card", Taken: taken}
 	if err != nil {
-		now.Error = sentence(err)
+		now.Error, now.Why = sentence(err), backup.Why(err)
 	}
 	places := []backup.PlaceReport{now}
 	for _, p := range r.Places {

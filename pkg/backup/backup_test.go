@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -262,12 +264,12 @@ func TestTake(t *testing.T) {
 	_, err = take(noon.Add(3*time.Hour), true, func(c *Content) {
 		c.Store = func(_ context.Context, w io.Writer) error { _, err := w.Write([]byte("half")); return err }
 	})
-	if !im.Is(err, im.Unavailable) || !strings.Contains(err.Error(), "could not be read back") || len(names()) != 3 {
+	if !im.Is(err, im.Unavailable) || !strings.Contains(err.Error(), "could not be read back") || Why(err) != "failing" || len(names()) != 3 {
 		t.Errorf("%v, %v", err, names())
 	}
 	// Short of room: the oldest goes, the newest stays, and then it is refused.
 	free = 100 << 20
-	if _, err = take(noon.Add(4*time.Hour), true); !im.Is(err, im.Unavailable) || !strings.Contains(err.Error(), "about 1 MiB, and 100 MiB must stay free there for messages; 100 MiB are free") {
+	if _, err = take(noon.Add(4*time.Hour), true); !im.Is(err, im.Unavailable) || !strings.Contains(err.Error(), "about 1 MiB, and 100 MiB must stay free there for messages; 100 MiB are free") || Why(err) != "room" {
 		t.Error(err)
 	}
 	if got := strings.Join(names(), " "); got != "holiday.jpg pipit-20261125-140000Z.age" {
@@ -282,8 +284,17 @@ func TestTake(t *testing.T) {
 			return err
 		}
 	})
-	if !im.Is(err, im.Unavailable) || !strings.Contains(err.Error(), "was stopped") || len(names()) != 2 {
+	if !im.Is(err, im.Unavailable) || !strings.Contains(err.Error(), "was stopped") || Why(err) != "room" || len(names()) != 2 {
 		t.Errorf("%v, %v", err, names())
+	}
+	// No folder can be made below a file.
+	if _, err = (Place{Dir: filepath.Join(got.Path, "x")}).Take(context.Background(), content(t, 1), 0, true, id.Recipient()); err == nil || Why(err) != "" {
+		t.Errorf("%v is %q", err, Why(err))
+	}
+	for cause, want := range map[error]string{syscall.ENOSPC: "room", fs.ErrPermission: "locked", syscall.EROFS: "locked"} {
+		if got := Why((Place{Dir: dir}).cant(&fs.PathError{Op: "open", Path: dir, Err: cause})); got != want {
+			t.Errorf("%v is %q, want %q", cause, got, want)
+		}
 	}
 }
 

@@ -52,6 +52,24 @@ type PlaceReport struct {
 	Place string `json:"place"` // "card" or "stick"
 	Taken
 	Error string `json:"error,omitempty"`
+	Why   string `json:"why,omitempty"` // of Error, for programs: see Why
+}
+
+// errUnread is that what was written is not what can be read.
+var errUnread = errors.New("can't be read back")
+
+// Why is why a backup was not made, in a word: "room", "locked" (it may not be
+// written), "failing" (it can't be read back), or "" for anything else.
+func Why(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return "room"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return "locked"
+	case errors.Is(err, errUnread):
+		return "failing"
+	}
+	return ""
 }
 
 // WriteReport replaces the report in a folder, in one step.
@@ -223,7 +241,7 @@ func (p Place) Take(ctx context.Context, c Content, estimate int64, thin bool, t
 		return t, err
 	}
 	if t.Records, t.Bytes, err = readBack(tmp, once); err != nil {
-		return t, &im.Error{Kind: im.Unavailable, Op: "verify backup", Cause: err, Message: fmt.Sprintf("The backup was written to %s, but could not be read back whole, so it was removed. The card or stick has begun to fail: use another one.", p.Dir)}
+		return t, &im.Error{Kind: im.Unavailable, Op: "verify backup", Cause: fmt.Errorf("%w: %w", errUnread, err), Message: fmt.Sprintf("The backup was written to %s, but could not be read back whole, so it was removed. The card or stick has begun to fail: use another one.", p.Dir)}
 	}
 	if err := os.Rename(tmp, t.Path); err != nil {
 		return t, p.cant(err)
@@ -244,6 +262,12 @@ func (p Place) Take(ctx context.Context, c Content, estimate int64, thin bool, t
 		}
 	}
 	return t, nil
+}
+
+func noRoom(format string, args ...any) error {
+	e := im.E(im.Unavailable, format, args...)
+	e.Cause = syscall.ENOSPC
+	return e
 }
 
 func (p Place) cant(err error) error {
@@ -301,7 +325,7 @@ func (p Place) makeRoom(estimate int64, t *Taken) error {
 			return nil
 		}
 		if len(list) <= 1 {
-			return im.E(im.Unavailable, "There is no room for a backup in %s: it takes about %d MiB, and %d MiB must stay free there for messages; %d MiB are free. Remove what is not needed, or use a larger card or stick.",
+			return noRoom("There is no room for a backup in %s: it takes about %d MiB, and %d MiB must stay free there for messages; %d MiB are free. Remove what is not needed, or use a larger card or stick.",
 				p.Dir, estimate>>20, p.SpareBytes>>20, free>>20)
 		}
 		if err := p.remove(list[len(list)-1], t); err != nil {
@@ -355,7 +379,7 @@ func (f *frugal) Write(b []byte) (int, error) {
 	if f.since -= int64(len(b)); f.since <= 0 {
 		f.since = lookEveryBytes
 		if free, err := f.place.free(); err == nil && free < f.place.SpareBytes {
-			f.err = im.E(im.Unavailable, "The backup to %s was stopped: it would have taken the room that messages need. Remove what is not needed there, or use a larger card or stick.", f.place.Dir)
+			f.err = noRoom("The backup to %s was stopped: it would have taken the room that messages need. Remove what is not needed there, or use a larger card or stick.", f.place.Dir)
 			return 0, f.err
 		}
 	}

@@ -79,6 +79,7 @@ type BackupPlace struct {
 	Records uint64 `json:"records" doc:"Read back from it."`
 	Bytes   int64  `json:"bytes"`
 	Error   string `json:"error,omitempty"`
+	Why     string `json:"why,omitempty" doc:"Of the error, for programs: room, locked, failing, or left out."`
 }
 
 // KeptBackup is one file.

@@ -39,7 +39,7 @@ test('no key is unused', () => {
   const unused = Object.keys(en).filter((k) => !code.includes(`'${k}'`) && !/^(role|tenantrole)\./.test(k));
   expect(unused).toEqual([]);
   // What the console looks up by a code of the server, or of a row of a list.
-  const byCode = /^(page|health|backups\.place|roster\.count|rules\.kind|rules\.value|signin\.kind|scope|result|actor|action|detail|quota)\.|^rules\.(direct|see)(\.text)?$|^class\.(students|teachers)(\.add)?$/;
+  const byCode = /^(page|health|backups\.place|backups\.why|roster\.count|rules\.kind|rules\.value|signin\.kind|scope|result|actor|action|detail|quota)\.|^rules\.(direct|see)(\.text)?$|^class\.(students|teachers)(\.add)?$/;
   expect(Object.keys(adminEn).filter((k) => !code.includes(`'${k}'`) && !byCode.test(k))).toEqual([]);
 });
 
