@@ -58,17 +58,45 @@ for (const [size, options] of [['desktop', desktop], ['phone', phone]] as const)
         await page.goto(`${s.server.url}/#/me`);
         await page.waitForTimeout(200);
         await shot('me');
+        await page.locator('.page').evaluate((e) => e.scrollTo(0, e.scrollHeight));
+        await shot('me-end');
         await page.goto(`${s.server.url}/#/chats`);
         await page.locator('.list header .icon').click();
         await page.waitForTimeout(300);
         await shot('new');
         await page.keyboard.press('Escape'); // the dialog lies over every page
+        await page.keyboard.press('Control+k');
+        await page.waitForTimeout(300);
+        await shot('jump');
+        await page.keyboard.press('Escape');
+        await page.locator('a.item', { hasText: 'committee' }).click();
+        await log(page).locator('article').first().waitFor();
+        await page.waitForTimeout(600);
+        await shot('long');
+        await page.goto(`${s.server.url}/#/admin`);
+        await page.locator('.console nav').waitFor();
+        await page.waitForTimeout(500);
+        await shot('admin');
         for (const to of ['people', 'classes', 'roster', 'invitations', 'rules', 'signin', 'tokens', 'settings', 'audit', 'box', 'backups', 'tenants']) {
           await page.goto(`${s.server.url}/#/admin/${to}`);
           await page.locator('.console h1').waitFor();
           await page.waitForTimeout(500);
           await shot(`admin-${to}`);
         }
+        // Forms: an invitation that was made, a rule that is open.
+        await page.goto(`${s.server.url}/#/admin/invitations`);
+        await page.locator('.console .top .btn').click();
+        await page.locator('dialog input').fill('欧阳若兮');
+        await page.waitForTimeout(300);
+        await shot('admin-invite');
+        await page.locator('dialog .end .btn').last().click();
+        await page.locator('dialog .code').waitFor();
+        await shot('admin-invited');
+        await page.keyboard.press('Escape');
+        await page.goto(`${s.server.url}/#/admin/rules`);
+        await page.locator('.console details summary').nth(2).click();
+        await page.locator('.console details').nth(2).evaluate((e) => e.scrollIntoView());
+        await shot('admin-rule');
         // Without a connection, with something that waits.
         await visit(page, s.group);
         await log(page).getByText('值日表').waitFor();
