@@ -104,6 +104,24 @@ test('rules: one by one, what differs, back to the preset, and two people at onc
   await page.context().close();
 });
 
+test('an invitation says until which day it can be used', async () => {
+  const page = await signedIn(server, 'linxiao');
+  await go(page, 'invitations');
+  await page.getByRole('button', { name: 'Invite somebody' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Name').fill(`Late ${hostile}`);
+  await dialog.getByRole('button', { name: 'Invite somebody' }).click();
+  await dialog.getByText(/Whoever has this code may join once, until \d{1,2} \w{3,4} \d{4}\.$/).waitFor();
+  await accessible(page, 'invitation');
+  await page.keyboard.press('Escape');
+  const row = page.locator('li', { hasText: 'Late' });
+  await row.getByText(/until \d{1,2} \w{3,4} \d{4}$/).waitFor();
+  await row.getByRole('button', { name: 'Take back' }).click();
+  await expect.poll(() => row.count()).toBe(0);
+  clean(page);
+  await page.context().close();
+});
+
 test('sign-in, programs and tokens: secrets are shown once', async () => {
   const page = await signedIn(server, 'linxiao');
   await go(page, 'signin');

@@ -1,6 +1,7 @@
 /** The console's own catalogue, so that people who only chat do not load it. */
-import { i18n } from '../i18n/i18n.svelte';
+import { clock, format, i18n } from '../i18n/i18n.svelte';
 import { en, type AdminCatalogue, type AdminKey } from './i18n/en';
+export { clock };
 export type { AdminKey };
 import { zh } from './i18n/zh';
 
@@ -49,6 +50,5 @@ export function duration(seconds: number): string {
 /** Microseconds as milliseconds. */
 export const milliseconds = (us: number) => `${number(us / 1000, us < 10_000 ? 1 : 0)} ms`;
 
-export const moment = (ms: number) => new Intl.DateTimeFormat(i18n.locale, { dateStyle: 'medium', timeStyle: 'short' }).format(ms);
-export const day = (ms: number) => new Intl.DateTimeFormat(i18n.locale, { dateStyle: 'medium' }).format(ms);
-export const clock = (ms: number) => new Intl.DateTimeFormat(i18n.locale, { timeStyle: 'short' }).format(ms);
+export const moment = (ms: number) => format(ms, 'console.moment', { dateStyle: 'medium', timeStyle: 'short', hourCycle: 'h23' });
+export const day = (ms: number) => format(ms, 'console.day', { dateStyle: 'medium' });

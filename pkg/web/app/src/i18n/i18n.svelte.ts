@@ -41,7 +41,8 @@ export function t<K extends Key>(key: K, ...params: Params<K>): string {
 
 const formats = new Map<string, Intl.DateTimeFormat>();
 
-function format(ms: number, name: string, o: Intl.DateTimeFormatOptions): string {
+/** A time in the reader's language, as their region writes it; the name stands for the options. */
+export function format(ms: number, name: string, o: Intl.DateTimeFormatOptions): string {
   const id = current + name;
   let f = formats.get(id);
   if (!f) formats.set(id, (f = new Intl.DateTimeFormat(current === 'en' ? navigator.languages?.find((l) => l.startsWith('en')) ?? 'en-GB' : current, o)));
@@ -77,4 +78,4 @@ export function day(ms: number): string {
 }
 
 /** The whole moment, for a title. */
-export const moment = (ms: number) => format(ms, 'moment', { dateStyle: 'full', timeStyle: 'short' });
+export const moment = (ms: number) => format(ms, 'moment', { dateStyle: 'full', timeStyle: 'short', hourCycle: 'h23' });
