@@ -32,7 +32,7 @@ export const zh: AdminCatalogue = {
   'box.version': ({ version }) => `版本 ${version}`,
   'box.health': '运行状况',
   'box.people': '在线人数',
-  'box.people.of': ({ n, most }) => `共 ${num(n)} 人 · 近期最多 ${num(most)} 人`,
+  'box.people.of': ({ n, most }) => `共 ${num(n)} 人 · 近期最高 ${num(most)}`,
   'box.rate': '每分钟消息数',
   'box.rate.since': ({ n }) => `启动以来 ${num(n)} 条`,
   'box.stored': '存好用时（99%）',
