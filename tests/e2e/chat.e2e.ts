@@ -126,6 +126,8 @@ test('offline: said plainly, seen things stay, what is written waits over a relo
   await say(ann, 'written offline');
   await log(ann).getByLabel('Waiting to be sent').waitFor();
   expect(await log(ann).getByLabel('Sent').count()).toBeGreaterThan(0);
+  await composer(ann).press('ArrowUp'); // edits the newest, which can't be yet: not the one before it
+  expect(await composer(ann).inputValue()).toBe('');
   await ann.context().setOffline(false);
   await server.run();
   await expect.poll(() => log(ann).getByLabel('Waiting to be sent').count()).toBe(0);

@@ -31,6 +31,7 @@ test('by keyboard alone: sign in, jump, write, walk, act, and the focus comes ba
   await page.keyboard.type('下一行');
   await key('Enter');
   await log(page).getByText('下一行').waitFor();
+  await expect.poll(() => log(page).getByLabel('等待发送').count()).toBe(0);
   // ↑ edits it, Esc leaves it as it was.
   await key('ArrowUp');
   await expect.poll(() => composer(page).inputValue()).toBe('只用键盘\n下一行');
