@@ -256,7 +256,7 @@ test('who reads Chinese meets no English sentence: what is wrong with a roster, 
   await page.getByRole('button', { name: '添加人员' }).click();
   const dialog = page.getByRole('dialog');
   for (const [username, password, words] of [['bob', '', '这个用户名已经有人用了'], ['a b', '', '用户名不能用'], ['newcomer', '12345678', '密码不能用']] as const) {
-    await dialog.getByLabel('名称').fill('新来的');
+    await dialog.getByLabel('姓名').fill('新来的');
     await dialog.getByLabel('用户名').fill(username);
     await dialog.locator('input[minlength]').fill(password);
     await dialog.getByRole('button', { name: '添加人员' }).click();
