@@ -18,6 +18,7 @@ LOCKED=${LOCKED:-1}
 export VERSION SOURCE_DATE_EPOCH LOCKED
 GO=${GO:-go}
 [[ -n ${KEY:-} ]] || { echo "image/release.sh: name the secret update key: make release KEY=FILE (pipit update keygen makes one)" >&2; exit 2; }
+[[ -f $KEY ]] || { echo "image/release.sh: there is no key $KEY: pipit update keygen NAME makes NAME.key" >&2; exit 2; }
 KEY=$(realpath "$KEY")
 out=.build/release-$VERSION
 rm -rf "$out"

@@ -311,6 +311,7 @@ func (t *tool) updateKeygenCmd() *cobra.Command {
 		Long: "Makes NAME.key, which signs bundles and must stay secret, and NAME.pub, which boxes that shall take them get into\n" +
 			"/etc/pipit/keys/. Neither file may exist yet.",
 		RunE: func(_ *cobra.Command, args []string) error {
+			name := strings.TrimSuffix(args[0], ".key")
 			public, secret, id, err := update.GenerateKey(comment)
 			if err != nil {
 				return err
@@ -319,14 +320,14 @@ func (t *tool) updateKeygenCmd() *cobra.Command {
 				name string
 				mode fs.FileMode
 				text []byte
-			}{{args[0] + ".key", 0o600, secret}, {args[0] + ".pub", 0o644, public}} {
+			}{{name + ".key", 0o600, secret}, {name + ".pub", 0o644, public}} {
 				if err := writeNew(f.name, f.mode, f.text); err != nil {
 					return err
 				}
 			}
-			return t.answer(map[string]string{"id": id, "secret": args[0] + ".key", "public": args[0] + ".pub"}, func() {
-				fmt.Fprintf(t.out, "Made %[1]s.key and %[1]s.pub, key %[2]s.\n", args[0], id)
-				fmt.Fprintf(t.err, "Keep %[1]s.key secret and safe; boxes get %[1]s.pub into /etc/pipit/keys/.\n", args[0])
+			return t.answer(map[string]string{"id": id, "secret": name + ".key", "public": name + ".pub"}, func() {
+				fmt.Fprintf(t.out, "Made %[1]s.key and %[1]s.pub, key %[2]s.\n", name, id)
+				fmt.Fprintf(t.err, "Keep %[1]s.key secret and safe; boxes get %[1]s.pub into /etc/pipit/keys/.\n", name)
 			})
 		}}
 	c.Flags().StringVar(&comment, "comment", "", "`TEXT` that says whose key it is")

@@ -443,7 +443,7 @@ func (m *Machine) update(t *testing.T, p *party) {
 	run(t, "cp", "-r", dir, m.Path("/run/u/good"))
 	m.Run("cp", "/bin/false", "/run/u/bad/pipitd")
 	m.Run("cp", "/bin/false", "/run/u/bad/pipit")
-	m.Run("pipit", "update", "keygen", "/run/u/shop")
+	m.Run("pipit", "update", "keygen", "/run/u/shop.key")
 	m.Run("cp", "/run/u/shop.pub", "/etc/pipit/keys/")
 	for version, from := range map[string]string{"0.2.0": "good", "0.3.0": "bad"} {
 		m.Run("pipit", "update", "bundle", "/run/u/"+from, "--key", "/run/u/shop.key", "--out", "/run/u/"+version+".pipit", "--bundle-version", version)
