@@ -50,6 +50,7 @@ func sum(t *testing.T, name string) string {
 // TestSameTwice assembles the card once more, at another place: every byte must
 // be the same, or nobody can check that an image was made from this source.
 func TestSameTwice(t *testing.T) {
+	t.Parallel()
 	card := image(t)
 	again := filepath.Join(t.TempDir(), "again.img")
 	cmd := exec.Command(top+"/image/builder/assemble.sh", "--deb", os.Getenv("PIPIT_DEB"), "--output", again)
@@ -141,7 +142,7 @@ func TestLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{fmt.Sprintf("root=PARTUUID=%08x-02", id), " ro ", "init=/usr/lib/pipit/init", "fsck.mode=skip"} {
+	for _, want := range []string{fmt.Sprintf("root=PARTUUID=%08x-02", id), " ro ", "init=/usr/lib/pipit/init", "fsck.mode=skip", "panic=10", "systemd.crash_action=reboot"} {
 		if !strings.Contains(string(cmdline), want) {
 			t.Errorf("cmdline.txt has no %q: %s", want, cmdline)
 		}
