@@ -57,6 +57,8 @@ for pi5 in '' 1; do
 	fi
 done
 
+chmod 644 "$out"/* # tools make files for themselves only; these are for everybody
+
 echo "== sums"
 $GO run ./image/release sums -key "$KEY" "$out"
 cat "$out/SHA256SUMS"
