@@ -134,6 +134,7 @@ func TestTLSClosedByServer(t *testing.T) {
 	conn := s.rec.waitOpen(t)
 	onLoop(t, conn.Loop(), func() { conn.Close(4101, "sign in again") })
 	c.expectClose(4101, "sign in again")
+	s.rec.waitClosed(t) // each before the next begins: loops tell in no order
 
 	// In TLS 1.2 the last record is seen to be an alert: close_notify.
 	old := conf.Clone()
@@ -161,7 +162,6 @@ func TestTLSClosedByServer(t *testing.T) {
 	if err := c.Conn.(*tls.Conn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	s.rec.waitClosed(t)
 	if e := s.rec.waitClosed(t); e.code != closeAbnormal || e.cause != "close_notify" {
 		t.Errorf("closed with %d %q", e.code, e.cause)
 	}
