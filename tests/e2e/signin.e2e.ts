@@ -106,7 +106,7 @@ for (const [name, options, zh] of [['phone, zh', { ...phone, locale: 'zh-CN', co
     await page.locator('#password').fill('given-by-ann-1');
     await button().click();
     // The organisation wants a second step, and the password was somebody else's.
-    await page.getByText(t('Set up a second step', '设置第二步验证')).first().waitFor();
+    await page.getByText(t('Set up a second step', '开启两步验证')).first().waitFor();
     await look('second step to set up');
     const secret = await page.locator('code').first().innerText();
     await page.locator('#totp').fill('000000');

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -357,6 +358,31 @@ func TestTokenAudience(t *testing.T) {
 	}
 	if status, _ := r.call("/oauth/token?client_secret="+r.secret, url.Values{"grant_type": {"refresh_token"}}, "", ""); status != http.StatusBadRequest {
 		t.Errorf("secrets in the address: %d", status)
+	}
+}
+
+// TestRefuse: who is refused elsewhere reads why on a page like the others.
+func TestRefuse(t *testing.T) {
+	r := newRig(t)
+	refuse := func(w http.ResponseWriter, req *http.Request) { r.op.Refuse(w, req, http.StatusForbidden, "foreign") }
+	mux := http.NewServeMux()
+	mux.HandleFunc("/t/{tenant}/x", refuse)
+	for _, c := range []struct {
+		path, lang string
+		status     int
+		want       string
+	}{
+		{"/t/oakhill/x", "zh-CN", http.StatusForbidden, "这个表单来自别的网页，因此没有执行。"},
+		{"/t/oakhill/x", "en", http.StatusForbidden, "This form was sent by another page"},
+		{"/t/nowhere/x", "zh-CN", http.StatusNotFound, "这里没有这个单位。"},
+	} {
+		req := httptest.NewRequest("POST", c.path, nil)
+		req.Header.Set("Accept-Language", c.lang)
+		rec := httptest.NewRecorder()
+		mux.ServeHTTP(rec, req)
+		if body := rec.Body.String(); rec.Code != c.status || !strings.Contains(body, c.want) || !strings.Contains(body, "<html lang=\""+c.lang+"\">") || !strings.Contains(rec.Header().Get("Content-Security-Policy"), "default-src 'none'") {
+			t.Errorf("%s in %s: %d %v\n%s", c.path, c.lang, rec.Code, rec.Header(), body)
+		}
 	}
 }
 

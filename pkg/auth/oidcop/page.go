@@ -65,6 +65,7 @@ func (p *Provider) page(next http.HandlerFunc) http.HandlerFunc {
 type frame struct {
 	Lang, Title, Style, Tenant string
 	T                          func(string) string
+	N                          func(string, ...string) template.HTML // T with names in it
 	V                          any
 }
 
@@ -73,7 +74,8 @@ type frame struct {
 // over redirects too.
 func (p *Provider) show(w http.ResponseWriter, r *http.Request, status int, name, title string, view any, targets ...string) {
 	lang := languageOf(r)
-	f := frame{Lang: lang, Style: stylePath, T: func(key string) string { return text(lang, key) }, V: view}
+	f := frame{Lang: lang, Style: stylePath, V: view, T: func(key string) string { return text(lang, key) },
+		N: func(key string, names ...string) template.HTML { return textOf(lang, key, names...) }}
 	f.Title = f.T(title)
 	if t, ok := p.users.Tenant(tenantOf(r.Context())); ok {
 		f.Tenant = t.Name
@@ -131,7 +133,7 @@ type signInView struct {
 	Keep     bool
 	State    string // sealed, of the steps after the first
 	Problem  string
-	Wait     int          // seconds, with textWait
+	Wait     string       // seconds, with textWait
 	Name     string       // of an external provider, before Problem
 	QR       template.URL // data: picture of Secret, at totp_setup
 	Secret   string

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -154,7 +155,7 @@ func (p *Provider) refusedView(r *http.Request, err error, username string) sign
 	case im.Unauthenticated:
 		view.Problem = textWrong
 	case im.RateLimited:
-		view.Problem, view.Wait = textWait, int(e.RetryAfter/time.Second)+1
+		view.Problem, view.Wait = textWait, strconv.Itoa(int(e.RetryAfter/time.Second)+1)
 	case im.Unavailable:
 		view.Problem = textUnavailable
 	case im.Invalid, im.TooLarge:
@@ -272,4 +273,13 @@ func (p *Provider) Problem(w http.ResponseWriter, r *http.Request, next, key, na
 		return
 	}
 	p.showSignIn(w, r, safeNext(next), signInView{Problem: key, Name: name})
+}
+
+// Refuse shows a page that says in a text of the catalogue why nothing was done.
+func (p *Provider) Refuse(w http.ResponseWriter, r *http.Request, status int, key string) {
+	r, ok := p.enter(r)
+	if !ok {
+		status, key = http.StatusNotFound, textNoTenant
+	}
+	p.showError(w, r, status, key)
 }

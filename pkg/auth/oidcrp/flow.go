@@ -86,10 +86,12 @@ func (p *RP) enter(w http.ResponseWriter, r *http.Request) (im.TenantID, Provide
 		v, err = p.provider(r.Context(), t, r.PathValue("id"))
 	}
 	if err != nil {
+		status, text := http.StatusNotFound, NoProvider
 		if !im.Is(err, im.NotFound) {
 			p.Log.Error("provider not read", "tenant", string(t), "error", err)
+			status, text = http.StatusInternalServerError, Fault
 		}
-		http.NotFound(w, r)
+		p.Pages.Refuse(w, r, status, text)
 		return t, v, false
 	}
 	return t, v, true
@@ -111,12 +113,16 @@ func (p *RP) beginLink(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	user, in := p.Pages.SignedIn(r)
-	if err := auth.OwnPage(r); err != nil || !in {
-		http.Error(w, "Sign in first, and use the button on the page.", http.StatusForbidden)
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	if err := auth.OwnPage(r); err != nil {
+		p.Pages.Refuse(w, r, http.StatusForbidden, Foreign)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	user, in := p.Pages.SignedIn(r)
+	if !in {
+		p.Pages.Problem(w, r, r.PostFormValue("next"), First, v.Name)
+		return
+	}
 	p.start(w, r, t, v, r.PostFormValue("next"), user)
 }
 

@@ -71,6 +71,8 @@ type Pages interface {
 	Enter(w http.ResponseWriter, r *http.Request, token, next string)
 	// Problem shows the sign-in page with a text and the provider's name in it.
 	Problem(w http.ResponseWriter, r *http.Request, next, text, name string)
+	// Refuse shows a page with a text on it.
+	Refuse(w http.ResponseWriter, r *http.Request, status int, text string)
 	// SignedIn says who is signed in at the browser in the tenant of the address.
 	SignedIn(r *http.Request) (im.UserID, bool)
 }
@@ -84,6 +86,14 @@ const (
 	Clock   = "ext_clock"   // the time of the box is not known
 	Expired = "ext_expired" // begun too long ago, or in another browser
 	Taken   = "ext_taken"   // linked to somebody else already
+	First   = "ext_first"   // who links an account has to be signed in
+)
+
+// The texts of Pages.Refuse.
+const (
+	Foreign    = "foreign"     // another page sent the form
+	NoProvider = "no_provider" // nothing here has that address
+	Fault      = "fault"       // our own
 )
 
 // Options are what an RP is made of. All but Log, Audit and TrustedClock are required.

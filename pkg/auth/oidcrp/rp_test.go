@@ -179,6 +179,10 @@ func (w *world) Problem(rw http.ResponseWriter, _ *http.Request, next, text, _ s
 	w.problem, w.next = text, next
 	rw.WriteHeader(http.StatusUnauthorized)
 }
+func (w *world) Refuse(rw http.ResponseWriter, _ *http.Request, status int, text string) {
+	w.problem = text
+	rw.WriteHeader(status)
+}
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -475,9 +479,17 @@ func TestLinking(t *testing.T) {
 		return res.StatusCode
 	}
 	b := w.browser()
-	if s := link(b, "https://evil.example"); s != http.StatusForbidden {
-		t.Errorf("from another page: %d", s)
+	if s := link(b, "https://evil.example"); s != http.StatusForbidden || w.problem != oidcrp.Foreign {
+		t.Errorf("from another page: %d %q", s, w.problem)
 	}
+	w.in = ""
+	if s := link(b, w.srv.URL); s != http.StatusUnauthorized || w.problem != oidcrp.First {
+		t.Errorf("by nobody: %d %q", s, w.problem)
+	}
+	if res, err := b.Get(w.srv.URL + "/t/oakhill/provider/nothing"); err != nil || res.Body.Close() != nil || res.StatusCode != http.StatusNotFound || w.problem != oidcrp.NoProvider {
+		t.Errorf("a provider that is not there: %v %v %q", res, err, w.problem)
+	}
+	w.in = "u_ann"
 	link(b, w.srv.URL)
 	w.in = ""
 	if w.signIn(w.browser()); w.entered != "u_ann" {
