@@ -92,15 +92,19 @@ export class Timeline {
     });
   }
 
-  /** Goes to a message, with some around it; true if it is there. */
+  /**
+   * Goes to a message, with some around it; true if it is there. What is before
+   * and after it comes in one change: a view that showed one half first would
+   * have to move it for the other.
+   */
   async toMessage(seq: number): Promise<boolean> {
     if (this.find(seq) < 0) {
       await this.alone(async (current) => {
-        const before = await this.pull({ before: seq + 1 }, pageSize / 2);
+        const [before, after] = await Promise.all([this.pull({ before: seq + 1 }, pageSize / 2), this.pull({ after: seq }, pageSize / 2)]);
         if (!current()) return;
-        this.replace(before);
-        const after = await this.pull({ after: this.high }, pageSize / 2);
-        if (current()) this.append(after);
+        this.put(before);
+        this.append(after);
+        this.trim('older');
       });
     }
     return this.find(seq) >= 0;
@@ -226,13 +230,17 @@ export class Timeline {
   }
 
   private replace(page: Page): void {
+    this.put(page);
+    this.trim('older');
+  }
+
+  private put(page: Page): void {
     const n = page.entries.length;
     this.items = this.take(page);
     this.low = n > 0 ? page.entries[0]!.seq : 1;
     this.high = n > 0 ? page.entries[n - 1]!.seq : 0;
     this.through = Math.max(this.high, page.head);
     this.loaded = true;
-    this.trim('older');
   }
 
   private append(page: Page): void {

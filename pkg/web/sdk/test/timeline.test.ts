@@ -129,6 +129,18 @@ test('a random history of events, lost events, pages and reconnections always sh
   }
 });
 
+test('a message is shown with what is before and after it, in one change', async () => {
+  const log = new Log();
+  for (let i = 0; i < 500; i++) log.add({ text: `${i}` });
+  const seen: Array<[low: number, high: number, items: number]> = [];
+  const t: Timeline = new Timeline(log, 'c', 500, () => seen.push([t.low, t.high, t.items.length]));
+  expect(await t.toMessage(250)).toBe(true);
+  expect(seen).toEqual([[221, 280, 60]]);
+  expect(await t.toMessage(5)).toBe(true);
+  expect(seen.slice(1)).toEqual([[1, 35, 35]]);
+  expectCurrent(t, log);
+});
+
 test('a saved window is brought up to date, changes of old messages too', async () => {
   const log = new Log();
   for (let i = 0; i < 100; i++) log.add({ text: `${i}` });
