@@ -73,7 +73,7 @@ func (p *planner) group(x *Class, old *im.Class) error {
 		}
 		c := im.Class{Tenant: p.t, ID: id, Name: x.Name, Term: x.Term, Ends: x.Ends, SourcedID: x.SourcedID, Listed: true, Teachers: teachers, Students: students}
 		p.classes[id] = c
-		p.change("add", "class", x.Name, x.Term, []Said{say("teachers: %d", len(teachers)), say("students: %d", len(students))}, x.SourcedID+"\n"+p.names(teachers)+"\n"+p.names(students))
+		p.change("add", "class", x.Name, x.Term, sizes(len(teachers), len(students)), x.SourcedID+"\n"+p.names(teachers)+"\n"+p.names(students))
 		return nil
 	}
 	next := *old

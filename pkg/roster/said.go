@@ -34,6 +34,19 @@ func Join(said []Said) string {
 	return strings.Join(list, "; ")
 }
 
+// sizes says how many teach and learn in a class. Each number has a sentence of its
+// own, which a language can say as it does.
+func sizes(teachers, students int) []Said {
+	t, s := say("%d teachers", teachers), say("%d students", students)
+	if teachers == 1 {
+		t = say("%d teacher", teachers)
+	}
+	if students == 1 {
+		s = say("%d student", students)
+	}
+	return []Said{t, s}
+}
+
 // refused says why directory or auth did not take a person or a class of these
 // names: what they say themselves is a sentence in one language.
 func refused(err error, username, name string) Said {

@@ -44,8 +44,8 @@ class 6b ( ) archived=false,false,false teachers tom students chenxm
 func TestSimple(t *testing.T) {
 	w := newWorld(t)
 	rep := w.run("school.csv", smallSchool, Options{})
-	w.same("the first time", changes(rep), `add class 5a : teachers: 1; students: 2
-add class 6b : teachers: 1; students: 1
+	w.same("the first time", changes(rep), `add class 5a : 1 teacher; 2 students
+add class 6b : 1 teacher; 1 student
 add person ann Ann Lee: member
 add person ben Ben Ito: member; with a password to change
 add person chenxm 陈小明: member
@@ -140,8 +140,8 @@ func TestNewTerm(t *testing.T) {
 	old := w.dir.Classes(oak)[0]
 	w.do(chat.Command{Op: chat.Send, Actor: w.actor("tom"), Key: "1", Conv: old.Group, Text: "last year's chat"})
 	rep := w.run("a.csv", smallSchool, Options{Term: "2027"})
-	w.same("the new term", changes(rep), `add class 5a 2027: teachers: 1; students: 2
-add class 6b 2027: teachers: 1; students: 1
+	w.same("the new term", changes(rep), `add class 5a 2027: 1 teacher; 2 students
+add class 6b 2027: 1 teacher; 1 student
 archive class 5a 2026: its term is over; the next begins empty
 archive class 6b 2026: its term is over; the next begins empty
 `)

@@ -63,7 +63,7 @@ func TestTermEnds(t *testing.T) {
 	w.same("a late delta", problems(late)+changes(late), "enrollments.csv:2: The class c1 is over; its people stay as they are.\n")
 
 	next := zipped(t, with(one12, "academicSessions.csv", strings.NewReplacer("2026/27", "2027/28", "2027-07-31", "2028-07-31").Replace(one12["academicSessions.csv"])))
-	w.same("the next term", changes(w.run("b.zip", next, Options{})), "add class 5a 2027/28: teachers: 1; students: 3\nadd class Homeroom 2027/28: teachers: 1; students: 0\n")
+	w.same("the next term", changes(w.run("b.zip", next, Options{})), "add class 5a 2027/28: 1 teacher; 3 students\nadd class Homeroom 2027/28: 1 teacher; 0 students\n")
 	for _, c := range w.dir.Classes(oak) {
 		conv, err := w.store.Conv(context.Background(), oak, c.Group)
 		if err != nil {
