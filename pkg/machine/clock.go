@@ -123,8 +123,8 @@ func SaveClock(dataDir string, clock Clock) error {
 	return writeClock(dataDir, c)
 }
 
-// writeClock replaces the file in one step, under lockClock. It keeps the owner of the folder, who
-// is the server's user, when root writes it.
+// writeClock replaces the file in one step, under lockClock. It keeps the owner of
+// the folder, who is the server's user, when root writes it.
 func writeClock(dataDir string, c clockFile) error {
 	b, err := json.Marshal(c)
 	if err != nil {

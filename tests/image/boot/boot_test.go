@@ -324,7 +324,7 @@ func (b *box) certificate() string {
 // TestAppliance boots one card twice: a new card in a machine whose clock says 1970,
 // and the same after its kernel crashed.
 func TestAppliance(t *testing.T) {
-	t.Parallel() // with TestSmallBoard: an emulated start is on one processor most of the time
+	t.Parallel() // two cards at a time: one emulated start keeps one and a half processors busy
 	first := flash(t, small)
 	first.Clock = "1970-01-02T00:00:00"
 	b := start(t, first)
@@ -398,15 +398,9 @@ func TestAppliance(t *testing.T) {
 		if conf := b.sh("systemd-analyze cat-config systemd/system.conf | grep ^RuntimeWatchdogSec=; ls /dev/watchdog0"); conf != "RuntimeWatchdogSec=14s\n/dev/watchdog0" {
 			t.Errorf("PID 1 is told to feed no hardware watchdog: %s", conf)
 		}
-		// The time of a Pi, in place of that of a slow start (tests/image/guest).
-		b.sh("sudo busctl set-property org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager RuntimeWatchdogUSec t 14000000")
-		boot := b.bootID(b.ctx())
+		// With the time of a Pi, in place of that of a slow start (tests/image/guest).
 		// Without kernel.panic a crashed kernel stands still, and only the hardware is left.
-		ctx, stop := context.WithTimeout(b.ctx(), 20*time.Second)
-		_, _ = b.Run(ctx, "echo 0 | sudo tee /proc/sys/kernel/panic; sync; echo c | sudo tee /proc/sysrq-trigger")
-		stop()
-		b.comesBack(boot)
-		b.answers()
+		b.breaks(14*time.Second, "echo 0 | sudo tee /proc/sys/kernel/panic; sync; echo c | sudo tee /proc/sysrq-trigger")
 		now := b.identity()
 		for name, was := range one {
 			if now[name] != was {
@@ -426,36 +420,36 @@ func TestAppliance(t *testing.T) {
 // watchdog is fed yet. It was found by a start on a starved machine, where systemd gave
 // up before it had opened the watchdog, and stood still for good.
 func TestFirstProcessFails(t *testing.T) {
-	b := start(t, flash(t, small))
-	b.sh("sudo busctl set-property org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager RuntimeWatchdogUSec t 0")
-	boot := b.bootID(b.ctx())
-	ctx, stop := context.WithTimeout(b.ctx(), 20*time.Second)
-	_, _ = b.Run(ctx, "sync; sudo kill -SEGV 1; sleep 60")
-	stop()
-	b.comesBack(boot)
-	b.answers()
+	t.Parallel()
+	start(t, flash(t, small)).breaks(0, "sync; sudo kill -SEGV 1; sleep 60")
 }
 
-// bootID tells one start of the machine from another, "" if it does not answer.
-func (b *box) bootID(ctx context.Context) string {
-	id, err := b.Run(ctx, "cat /proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(id)
-}
-
-// comesBack waits for another start than that.
-func (b *box) comesBack(boot string) {
+// breaks runs a command that ends the machine, while PID 1 feeds the watchdog of that
+// time (0: none), and waits until it has started again and answers.
+func (b *box) breaks(watchdog time.Duration, command string) {
 	b.t.Helper()
+	b.sh("sudo busctl set-property org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager RuntimeWatchdogUSec t " + strconv.FormatInt(watchdog.Microseconds(), 10))
+	// bootID tells one start of the machine from another, "" if it does not answer.
+	bootID := func(ctx context.Context) string {
+		id, err := b.Run(ctx, "cat /proc/sys/kernel/random/boot_id")
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(id)
+	}
+	was := bootID(b.ctx())
+	ctx, stop := context.WithTimeout(b.ctx(), 20*time.Second)
+	_, _ = b.Run(ctx, command) // its connection ends with the machine
+	stop()
 	began := time.Now()
 	b.must(b.Until(b.ctx(), "the machine comes back", func(ctx context.Context) error {
-		if now := b.bootID(ctx); now == "" || now == boot {
+		if now := bootID(ctx); now == "" || now == was {
 			return errors.New("it has not been reset yet")
 		}
 		return nil
 	}))
 	b.t.Logf("back after %v", time.Since(began).Round(time.Second))
+	b.answers()
 }
 
 // identities are those of the boxes that booted so far.
