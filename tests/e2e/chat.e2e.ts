@@ -120,7 +120,7 @@ test('offline: said plainly, seen things stay, what is written waits over a relo
   await ann.context().setOffline(true);
   await ann.evaluate(() => dispatchEvent(new Event('offline')));
   await server.kill();
-  await ann.getByText('No connection. What you write is kept and sent later.').waitFor();
+  await ann.getByText('No connection. What you write is sent later.').waitFor();
   await log(ann).getByText('line 11').waitFor();
   expect(await composer(ann).inputValue()).toBe('half a tho');
   await say(ann, 'written offline');

@@ -56,7 +56,7 @@ test('it can be installed, and opens without the server with what was seen', asy
   await page.reload();
   await log(page).getByText('seen before the cut').waitFor();
   await log(page).getByText('1 read').waitFor();
-  await page.getByText('No connection. What you write is kept and sent later.').waitFor();
+  await page.getByText('No connection. What you write is sent later.').waitFor();
   await composer(page).fill('written without a server');
   await page.getByRole('button', { name: 'Send', exact: true }).click();
   await log(page).getByLabel('Waiting to be sent').waitFor();

@@ -139,6 +139,26 @@ test('a class that is over: said, its messages can be read, and nothing can be s
   clean(page, owner);
 });
 
+for (const [locale, words] of [['en-GB', 'No connection. What you write is sent later.'], ['zh-CN', '网络断开了']] as const)
+  test(`the bar of a lost connection has two lines at most on a small phone: ${locale}`, async () => {
+    const page = await inGroup('ann', { ...phone, viewport: { width: 320, height: 640 }, locale });
+    for (const width of [360, 320]) {
+      await page.setViewportSize({ width, height: 640 });
+      await page.context().setOffline(true);
+      await page.evaluate(() => dispatchEvent(new Event('offline')));
+      await page.getByText(words).waitFor();
+      const lines = await page.locator('.bar .offline').evaluate((bar) => {
+        const { lineHeight, paddingTop, paddingBottom } = getComputedStyle(bar);
+        return Math.floor((bar.clientHeight - parseFloat(paddingTop) - parseFloat(paddingBottom)) / parseFloat(lineHeight)); // the button is a little higher than a line
+      });
+      expect(lines, `${width} px`).toBeLessThanOrEqual(2);
+      await page.context().setOffline(false);
+      await page.evaluate(() => dispatchEvent(new Event('online')));
+      await expect.poll(() => page.getByText(words).count()).toBe(0);
+    }
+    clean(page);
+  });
+
 test('on a phone one’s own newest stays in sight when the bar of a lost connection comes over the log', async () => {
   const robot = await server.robot('zhou');
   for (let i = 0; i < 15; i++) await robot.send(group, `line ${i}`);
@@ -153,7 +173,7 @@ test('on a phone one’s own newest stays in sight when the bar of a lost connec
       document.querySelector<HTMLButtonElement>('button[aria-label=Send]')!.click();
       dispatchEvent(new Event('offline'));
     });
-    await page.getByText('No connection. What you write is kept and sent later.').waitFor();
+    await page.getByText('No connection. What you write is sent later.').waitFor();
     await log(page).getByText(`written offline ${i}`).waitFor();
     await page.waitForTimeout(300);
     const hidden = await log(page).evaluate((box) => [...box.querySelectorAll('article')].at(-1)!.getBoundingClientRect().bottom - box.getBoundingClientRect().bottom);

@@ -66,7 +66,7 @@ export const en = {
   'nav.unread': n('1 unread', '# unread'),
 
   // Status of the connection
-  'net.offline': 'No connection. What you write is kept and sent later.',
+  'net.offline': 'No connection. What you write is sent later.',
   'net.offline.retry': 'Try now',
   'net.catchup': 'Catching up…',
   'net.full': 'The box is full. Nothing is lost; new messages wait here.',

@@ -66,7 +66,7 @@ export const zh: Catalogue = {
   'nav.close': '关闭',
   'nav.unread': ({ n }) => han`${num(n)} 条未读`,
 
-  'net.offline': '网络断开了。你写的内容会保留，连上后自动发出。',
+  'net.offline': '网络断开了，你写的内容联网后会自动发出。',
   'net.offline.retry': '马上重试',
   'net.catchup': '正在同步…',
   'net.full': '设备存储已满。消息不会丢，先留在这里等待发送。',
