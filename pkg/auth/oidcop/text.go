@@ -73,7 +73,7 @@ var catalogue = map[string][2]string{
 	textSignedOutMore: {"On a computer that others use too, close the browser as well.", "如果这是公用电脑，请同时关闭浏览器。"},
 	textWrong:         {"The user name or the password is wrong.", "用户名或密码不对。"},
 	textWrongTOTP:     {"That code is not right, or was used already. Wait for the next one.", "验证码不对，或者已经用过。请等下一个验证码。"},
-	textWait:          {"There were too many attempts. Try again in {} s.", "尝试次数太多，请 {} 秒后再试。"},
+	textWait:          {"There were too many attempts. Try again in {} s.", "尝试次数太多，请{}秒后再试。"},
 	textUnavailable:   {"The box can't do that right now. Try again in a moment.", "服务器暂时无法处理。请稍后再试。"},
 	textExpired:       {"That took too long. Please begin again.", "等待时间太长，请重新开始。"},
 	textLogout:        {"The program asked to sign you out in a way that can't be trusted. You are still signed in.", "该程序的退出请求不可信，你仍处于登录状态。"},
