@@ -268,6 +268,34 @@ test('who reads Chinese meets no English sentence: what is wrong with a roster, 
   await page.context().close();
 });
 
+for (const [locale, words] of [['en-GB', { why: 'Nothing was imported: the box is full.', todo: 'Below it says why. Mend that, then press “Back up now”.', room: 'There is no room for a backup.', other: 'The backup was not made. Try again with another card or stick. (the stick was pulled out)' }], ['zh-CN', { why: '什么都没有导入。请稍后再试。', todo: '原因见下。处理好之后，请点“立即备份”。', room: '空间不够，放不下备份。', other: '备份没有写成。请换一张卡或 U 盘再试。（the stick was pulled out）' }]] as const)
+  test(`what failed says why, once: ${locale}`, async () => {
+    const page = await signedIn(server, 'linxiao', { ...desktop, locale, serviceWorkers: 'block' }); // a worker would hide what the test answers
+    await go(page, 'roster');
+    await page.route('**/v1/roster/import?*', (r) => r.fulfill({ status: 202, json: {} }));
+    await page.route('**/v1/roster', (r) => r.fulfill({ json: { state: 'idle', done: 0, total: 0, why: 'Nothing was imported: the box is full.' } }));
+    await page.locator('input[type=file]').setInputFiles({ name: 'r.csv', mimeType: 'text/csv', buffer: Buffer.from('class,role,name,username\n5C,student,Cai,caicai\n') });
+    await page.locator('.end .btn').last().click();
+    await page.getByRole('alert').getByText(words.why, { exact: true }).waitFor();
+    expect(await page.locator('.banner').count()).toBe(0);
+
+    const places: object[] = [{ place: 'card', records: 0, bytes: 0, error: 'no space left on device', why: 'room' }, { place: 'stick', at: Date.now(), records: 7, bytes: 1e6 }];
+    await page.route('**/v1/box/backups', (r) => r.fulfill({ json: { key: true, running: false, error: 'the stick was pulled out', places, kept: [] } }));
+    await go(page, 'backups');
+    const banner = page.locator('.banner.act');
+    await banner.getByText(words.todo, { exact: true }).waitFor();
+    expect((await page.locator('.console').innerText()).split(words.room).length - 1).toBe(1);
+    await page.locator('.place').getByText(words.room).waitFor();
+    // An error that is no place's: the banner says it, since nothing else does.
+    places.splice(0, 1);
+    await go(page, 'box');
+    await go(page, 'backups');
+    await banner.getByText(words.other, { exact: true }).waitFor();
+    expect(await page.locator('.place').count()).toBe(1);
+    clean(page);
+    await page.context().close();
+  });
+
 test('the corpus of hostile texts is shown as it is in every list and field of the console', async () => {
   const page = await signedIn(server, 'linxiao');
   await go(page, 'classes');

@@ -151,6 +151,7 @@ export const zh: AdminCatalogue = {
   'backups.nokey': '还没有备份密钥',
   'backups.nokey.text': '备份用一把设备自己不保存的密钥加密。请在设备上生成一次，并抄写保存：',
   'backups.failed': '上次备份失败',
+  'backups.failed.text': '原因见下。处理好之后，请点“立即备份”。',
   'backups.place.card': '存储卡：',
   'backups.place.stick': 'U 盘：',
   'backups.place.good': ({ when, records, size }) => han`${when}，${size}，读回 ${num(records)} 条记录`,
