@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Page } from 'playwright-core';
+import type { Locator, Page } from 'playwright-core';
 import { accessible, clean, desktop, phone, shut, signedIn } from './browser';
 import { corpus, cut } from './corpus';
 import { Server } from './server';
@@ -86,6 +86,11 @@ test('rules: one by one, what differs, back to the preset, and two people at onc
   await page.getByRole('radiogroup', { name: 'Who may start a conversation with whom: Member → Member' }).getByText('yes').click();
   await page.getByRole('checkbox', { name: 'Quiet hours: Member' }).check();
   await page.getByText('2 changes are not saved').waitFor();
+  // The hours are fields like the one of the time zone, and their list begins where its panel does.
+  const hours = page.getByRole('region', { name: 'Quiet hours', exact: true });
+  const looks = (field: Locator) => field.evaluate((e) => (({ minHeight, borderTopColor, borderTopWidth, borderTopLeftRadius, backgroundColor, fontFamily, appearance }) => ({ minHeight, borderTopColor, borderTopWidth, borderTopLeftRadius, backgroundColor, fontFamily, appearance: appearance === 'auto' && e.getAttribute('type') === null ? 'none' : appearance }))(getComputedStyle(e)));
+  expect(await looks(hours.locator('input[type=time]').first())).toEqual(await looks(hours.locator('.field input')));
+  expect(await hours.evaluate((panel) => { const [p, li] = [panel, panel.querySelector('li')!].map((e) => e.getBoundingClientRect()); return [li!.top - p!.top < 30, li!.left - p!.left < 30]; })).toEqual([true, true]);
   // Meanwhile somebody at the box changes another one.
   server.tool(['policy', 'set', '--tenant', 'oakhill', 'recall=erase']);
   await page.getByRole('button', { name: 'Save' }).click();
