@@ -69,8 +69,9 @@ test('it can be installed, and opens without the server with what was seen', asy
   await page.context().close();
 });
 
-test('a newer version takes over without losing what is being written', async () => {
-  const at = `http://127.0.0.1:${proxy.port}`;
+/** Somebody writes in the group, and the server has a newer build: the worker has found it, and the page has said so. */
+async function outdated(at: string) {
+  proxy.own.clear();
   const page = await open(server, undefined, undefined, at, [proxy.port]);
   await enter(page, 'ann');
   await page.goto(`${at}/#/c/${group}`);
@@ -78,7 +79,7 @@ test('a newer version takes over without losing what is being written', async ()
   await controlled(page);
   await composer(page).fill('half a tho');
 
-  // The server has a newer build now: another main file, and the old one is gone.
+  // Another main file, and the old one is gone.
   const html = await fetch(`${server.url}/`).then((r) => r.text());
   const main = /\/assets\/index-[\w-]+\.js/.exec(html)![0];
   const next = main.replace(/index-/, 'index-newer');
@@ -89,11 +90,18 @@ test('a newer version takes over without losing what is being written', async ()
   proxy.own.set('/worker.js', { type: 'text/javascript', body: worker.replaceAll(main, next).replace(/'pipit-' \+ "\w+"/, `'pipit-newer'`) });
   expect(proxy.own.get('/worker.js')!.body).toContain(`'pipit-newer'`);
 
-  // The worker finds it; the page says so, and takes it over at a press.
   await page.evaluate(() => navigator.serviceWorker.getRegistration().then((r) => r!.update()));
   await page.getByText('There is a newer version of this page.').waitFor();
   expect(await page.evaluate(() => (window as any).newer)).toBeUndefined();
   expect(await composer(page).inputValue()).toBe('half a tho');
+  const loads: string[] = []; // the pages that are asked for from now on
+  page.on('request', (r) => r.isNavigationRequest() && loads.push(r.url()));
+  return { page, loads };
+}
+
+test('a newer version takes over without losing what is being written', async () => {
+  const at = `http://127.0.0.1:${proxy.port}`;
+  const { page, loads } = await outdated(at);
   await page.getByRole('button', { name: 'Use it now' }).click();
   await expect.poll(() => page.evaluate(() => (window as any).newer).catch(() => false)).toBe(true);
   await composer(page).waitFor();
@@ -101,8 +109,19 @@ test('a newer version takes over without losing what is being written', async ()
   expect(page.url()).toContain(group);
   await say(page, 'sent by the newer one');
   await expect.poll(() => log(page).getByLabel('Sent').count()).toBeGreaterThan(0);
+  expect(loads).toEqual([`${at}/`]); // once: a page that is hidden because it is left does not reload again
   // Old files are not kept for ever.
   expect(await page.evaluate(() => caches.keys())).toEqual(['pipit-newer']);
   clean(page);
+  await page.context().close();
+});
+
+test('a newer version does not bring back who goes elsewhere', async () => {
+  const { page, loads } = await outdated(`http://127.0.0.1:${proxy.port}`);
+  const away = `${server.url}/t/oakhill/signin`; // as to a provider
+  await page.evaluate((to) => void (location.href = to), away);
+  await page.getByText('Forgot your password?').waitFor();
+  expect(page.url()).toBe(away);
+  expect(loads).toEqual([away]);
   await page.context().close();
 });

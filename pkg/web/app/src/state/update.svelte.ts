@@ -4,6 +4,8 @@
  * press. Drafts and outbox are stored at each keystroke, so a reload loses nothing.
  */
 let ready = $state(false);
+// A page that is being left is hidden too, and a reload from there would be one more, or take the place of where the person goes.
+let leaving = false;
 
 export const update = {
   /** A newer version is here and waits for a reload. */
@@ -11,6 +13,7 @@ export const update = {
     return ready;
   },
   take() {
+    leaving = true;
     location.reload();
   },
 };
@@ -38,6 +41,8 @@ export function watchForUpdates(): void {
     }
     before = worker.controller;
   });
+  addEventListener('pagehide', () => (leaving = true));
+  addEventListener('pageshow', () => (leaving = false));
   addEventListener('load', () => void worker.register('/worker.js').catch(() => {}));
   document.addEventListener('visibilitychange', () => {
     if (document.visibilityState === 'hidden') return whenUnseen();
@@ -50,5 +55,5 @@ export function watchForUpdates(): void {
 /** Nobody looks, and no half-filled form but the composer, whose draft is kept, is open. */
 function whenUnseen(): void {
   const typing = document.querySelector('dialog[open], main form:not(.composer)');
-  if (ready && document.visibilityState === 'hidden' && !typing) location.reload();
+  if (ready && !leaving && document.visibilityState === 'hidden' && !typing) update.take();
 }
