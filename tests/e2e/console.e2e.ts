@@ -273,7 +273,7 @@ test('who reads Chinese meets no English sentence: what is wrong with a roster, 
   await page.context().close();
 });
 
-for (const [locale, words] of [['en-GB', { why: 'Nothing was imported: the box is full.', todo: 'Below it says why. Mend that, then press “Back up now”.', room: 'There is no room for a backup.', other: 'The backup was not made. Try again with another card or stick. (the stick was pulled out)' }], ['zh-CN', { why: '什么都没有导入。请稍后再试。', todo: '原因见下。处理好之后，请点“立即备份”。', room: '空间不够，放不下备份。', other: '备份没有写成。请换一张卡或 U 盘再试。（the stick was pulled out）' }]] as const)
+for (const [locale, words] of [['en-GB', { why: 'Nothing was imported: the box is full.', todo: 'The reason is below. Mend it, then press “Back up now”.', room: 'There is no room for a backup.', other: 'The backup was not made. Try again with another card or stick. (the stick was pulled out)' }], ['zh-CN', { why: '什么都没有导入。请稍后再试。', todo: '原因见下。处理好之后，请点“立即备份”。', room: '空间不够，放不下备份。', other: '备份没有写成。请换一张卡或 U 盘再试。（the stick was pulled out）' }]] as const)
   test(`what failed says why, once: ${locale}`, async () => {
     const page = await signedIn(server, 'linxiao', { ...desktop, locale, serviceWorkers: 'block' }); // a worker would hide what the test answers
     await go(page, 'roster');

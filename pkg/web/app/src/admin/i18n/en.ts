@@ -152,7 +152,7 @@ export const en = {
   'backups.nokey': 'There is no backup key yet',
   'backups.nokey.text': 'Backups are encrypted to a key that the box itself does not keep. Make it once, at the box, and write it down:',
   'backups.failed': 'The last backup failed',
-  'backups.failed.text': 'Below it says why. Mend that, then press “Back up now”.',
+  'backups.failed.text': 'The reason is below. Mend it, then press “Back up now”.',
   'backups.place.card': 'On the card:',
   'backups.place.stick': 'On the USB stick:',
   'backups.place.good': (p: { when: string; records: number; size: string }) => `${p.when}, ${p.size}, ${p.records.toLocaleString('en')} records read back`,
