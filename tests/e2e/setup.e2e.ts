@@ -70,7 +70,7 @@ test('a new box: the wizard, people, and the first conversation between two of t
     await page.waitForTimeout(300);
     await accessible(page, tab);
   }
-  await page.getByText('user.create').first().waitFor();
+  await page.locator('tbody').getByText('Add a person').first().waitFor();
   // What is in use is counted from the first minute on: Ann, Bob and the roster's two.
   await page.getByRole('link', { name: 'Organisation', exact: true }).click();
   const use = (what: string) => page.locator('dl > div', { has: page.getByText(what, { exact: true }) }).locator('dd').first().innerText();
