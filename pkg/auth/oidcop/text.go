@@ -102,7 +102,6 @@ var catalogue = map[string][2]string{
 	"consent_wants": {"{*} would like to:", "{*}希望："}, "consent_as": {"You are signed in as {*} ({})", "当前登录：{*}（{}）"}, "consent_switch": {"Use another account", "换一个账号"},
 	"consent_back": {"Afterwards you are sent to", "之后将前往"}, "allow": {"Allow", "同意"}, "deny": {"Don't allow", "不同意"},
 	"consent_device": {"Only agree if you see this very code on a device in front of you:", "只有当你面前的设备上显示同样的代码时才同意："},
-	"consent_native": {"Only agree if you just started this program yourself.", "只有当你自己刚刚启动了这个程序时才同意。"},
 	"scope_openid":   {"know that it is you", "确认你的身份"}, "scope_profile": {"see your name, user name, role and classes", "查看你的姓名、用户名、角色和班级"},
 	"scope_email": {"see your e-mail address", "查看你的电子邮箱"}, "scope_offline_access": {"stay signed in when you are not there", "在你离开后保持登录"},
 	"scope_chat": {"read and write your messages", "读取和发送你的消息"}, "scope_admin": {"do everything that you may do here, administration too", "以你的身份执行一切操作，包括管理"},

@@ -114,7 +114,7 @@ export const zh: Catalogue = {
   'conv.reopened': ({ by }) => han`${by}重新开启了这个会话`,
   'conv.readonly.archived': '这个会话已结束，只能阅读。',
   'conv.system': 'Pipit',
-  'conv.quiet': ({ when }) => han`现在是免打扰时段，你写的消息将在 ${when} 发出。`,
+  'conv.quiet': ({ when }) => han`现在是安静时段，你写的消息将在 ${when} 发出。`,
   'conv.unknown': '这是新版本的消息，刷新页面后可以看到。',
   'conv.gone': '这条消息已经不在了。',
   'conv.readonly.notice': '只有群主和版主可以发通知。',
