@@ -112,6 +112,26 @@ test('100,000 messages: scrolls up and down without a jump, a hole or a double, 
   await page.context().close();
 }, 180_000);
 
+/**
+ * What `work` takes of a processor, in ms, on the machine that is six times faster than
+ * the phone: the pipeline's, where the page took 92 ms, 2.2 times as much. A slower
+ * machine is slowed down by less, so that it is the same phone.
+ */
+const reference = 41;
+
+/** A page's kind of work: reads JSON, makes elements of it, lays them out. */
+function work(): number {
+  let height = 0;
+  for (let round = 0; round < 20; round++) {
+    const list = JSON.parse(JSON.stringify(Array.from({ length: 200 }, (_, i) => ({ seq: i, text: `message ${i} `.repeat(1 + (i % 7)) })))) as Array<{ text: string }>;
+    const box = document.body.appendChild(document.createElement('div'));
+    for (const m of list) box.appendChild(document.createElement('p')).textContent = m.text;
+    height += box.offsetHeight;
+    box.remove();
+  }
+  return height;
+}
+
 test('on a slow phone (6 times slower, 1.6 Mbit/s, 150 ms) it is usable within two seconds', async () => {
   // Without a service worker: a box on plain HTTP has none.
   const page = await open(server, { ...phone, serviceWorkers: 'block' });
@@ -121,7 +141,15 @@ test('on a slow phone (6 times slower, 1.6 Mbit/s, 150 ms) it is usable within t
   await log(page).locator('article').first().waitFor();
   await cdp.send('Network.enable');
   await cdp.send('Performance.enable', { timeDomain: 'threadTicks' });
-  const slow = { rate: 6, bytesPerSecond: 200_000, latency: 150 };
+  const seconds = async () => (await cdp.send('Performance.getMetrics')).metrics.find((m) => m.name === 'TaskDuration')!.value;
+  // The least of some tries: other work on the machine only adds to it.
+  let unit = Infinity;
+  for (let tries = 0; tries < 7; tries++) {
+    const before = await seconds();
+    await page.evaluate(work);
+    unit = Math.min(unit, 1000 * ((await seconds()) - before));
+  }
+  const slow = { rate: Math.max(1, (6 * reference) / unit), bytesPerSecond: 200_000, latency: 150 };
 
   const load = async (clear: boolean) => {
     if (clear) await cdp.send('Network.clearBrowserCache');
@@ -145,7 +173,6 @@ test('on a slow phone (6 times slower, 1.6 Mbit/s, 150 ms) it is usable within t
     cdp.off('Network.loadingFinished', count);
     return { wall: Math.round(wall), cpu, bytes };
   };
-  const seconds = async () => (await cdp.send('Performance.getMetrics')).metrics.find((m) => m.name === 'TaskDuration')!.value;
 
   // What the page itself needs, in processor seconds and bytes: a busy machine changes neither. Nothing is cached, so
   // the round trips are TCP, the page, its script and style, the socket's TCP and upgrade; what was seen is shown then.
@@ -164,7 +191,7 @@ test('on a slow phone (6 times slower, 1.6 Mbit/s, 150 ms) it is usable within t
   let first = (await load(true)).wall;
   for (let tries = 1; tries < 5 && Math.min(reckoned, first) >= 2000; tries++) first = Math.min(first, (await load(true)).wall);
   const again = (await load(false)).wall;
-  console.log(`usable on a slow phone after ${reckoned} ms (${plain.bytes} bytes, ${Math.round(plain.cpu * 1000)} ms of processor times 6, 6 round trips); on this machine just now ${first} ms, from the cache ${again} ms`);
+  console.log(`usable on a slow phone after ${reckoned} ms (${plain.bytes} bytes, ${Math.round(plain.cpu * 1000)} ms of processor times ${slow.rate.toFixed(1)}, 6 round trips); on this machine just now ${first} ms, from the cache ${again} ms`);
   // Either shows it: the throttled browser's own clock, or, where other work slows that, what the page needs.
   expect(Math.min(reckoned, first)).toBeLessThan(2000);
   clean(page);
