@@ -15,6 +15,10 @@ MODULE=$($GO list -m) || exit 1
 # the other faults, and not beside three packages that slow the disk down.
 ALONE='^TestDiskFull$'
 
+# Tests with one goroutine at work, which the race detector makes ten times as long.
+# `make test` runs them without it, `make race` with it too.
+SINGLE='^TestBounds$|^TestBitRot$|^TestSuite$/^Histories$'
+
 failed=()
 began=$SECONDS
 
@@ -147,7 +151,7 @@ race() {
 		note "race detector: needs a C compiler (Debian: gcc libc6-dev)"
 		return 0
 	fi
-	CGO_ENABLED=1 gotest -race -timeout 20m -skip "$ALONE" ./pkg/...
+	CGO_ENABLED=1 gotest -race -timeout 20m -skip "$ALONE${1:+|$1}" ./pkg/...
 }
 
 # targets KIND: a line for each package with functions of that kind (Fuzz,
@@ -272,7 +276,7 @@ test)
 	step "clients and providers for the tests" strangers
 	step "unit tests" units
 	step "web client in a browser" e2e
-	step "race detector" race
+	step "race detector" race "$SINGLE"
 	step "other boards" cross
 	step "32-bit tests" words32
 	step "the twin of the card" twin
