@@ -65,7 +65,8 @@ type Guest struct {
 // that programs write to, and it tells what is started. PID 1 of an emulated machine
 // that shares its processor can need more than the 14 s that a Pi's watchdog gives. The
 // page table's isolation, which a Pi 4's kernel has only for the sake of a random address
-// of its own, throws the emulator's table of addresses away at each system call.
+// of its own, throws the emulator's table of addresses away at each system call; what
+// the kernel does against guesses of a real processor is work for nothing here.
 const virtual = "console=ttyAMA0 systemd.show_status=1 systemd.watchdog_sec=120s kpti=off mitigations=off"
 
 // guestPorts are those that can be reached.
