@@ -45,6 +45,7 @@ func TestPowerCuts(t *testing.T) {
 		return // asked for, by a pipeline that has no time for it
 	}
 	o := flash(t, small)
+	o.Processors = 2 // what is cut is in the middle of more
 	disk.Need(t)
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 0))

@@ -36,6 +36,9 @@ type Options struct {
 	Card string
 	// Disk is where QEMU finds the card's content if that is not Card itself, such as nbd:unix:PATH.
 	Disk string
+	// Processors is how many the machine has. An emulated processor that waits for
+	// another one is as busy as if it worked.
+	Processors int
 	// MemoryMiB is the machine's memory.
 	MemoryMiB int
 	// Clock is what the clock says at power-on, as QEMU's -rtc base takes it; empty is now.
@@ -107,7 +110,7 @@ func Start(opts Options) (*Guest, error) {
 		rtc = "base=" + opts.Clock
 	}
 	args := []string{
-		"-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi", "-smp", "2", "-m", strconv.Itoa(opts.MemoryMiB),
+		"-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi", "-smp", strconv.Itoa(opts.Processors), "-m", strconv.Itoa(opts.MemoryMiB),
 		"-display", "none", "-monitor", "none", "-serial", "file:" + g.console, "-rtc", rtc,
 		"-kernel", boot.kernel, "-initrd", boot.initrd,
 		"-append", strings.TrimSpace(boot.cmdline + " " + virtual + " " + opts.Append),
