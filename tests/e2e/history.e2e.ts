@@ -112,6 +112,37 @@ test('100,000 messages: scrolls up and down without a jump, a hole or a double, 
   await page.context().close();
 }, 180_000);
 
+test('what fits on the screen is filled without scrolling, on a screen of any height and when storing takes long', async () => {
+  const bob = await server.robot('bob');
+  const ann = await server.robot('ann');
+  const { id } = await bob.request('conversation.create', { kind: 'group', title: 'Tall', members: [ann.me], key: 'tall' });
+  await ann.stop();
+  for (let i = 1; i <= 200; i++) await bob.send(id, `message ${i}`);
+  await bob.stop();
+  const page = await open(server, { viewport: { width: 1280, height: 3000 } });
+  // A phone's memory card: one is online only when what came is stored, long after the first page is shown.
+  await page.addInitScript(() => {
+    Object.defineProperty(IDBTransaction.prototype, 'oncomplete', {
+      set(this: IDBTransaction, done: (e: Event) => void) {
+        this.addEventListener('complete', (e) => setTimeout(() => done(e), 1500));
+      },
+    });
+  });
+  await page.reload();
+  await enter(page, 'ann');
+  // While it catches up for the first time, and once more from what was kept.
+  for (const first of [true, false]) {
+    if (!first) await page.goto('about:blank'); // another fragment alone would load nothing anew
+    await page.goto(`${server.url}/#/c/${id}`);
+    await page.locator('.fresh').waitFor();
+    await expect.poll(() => page.evaluate(() => ((box) => box.scrollHeight - box.scrollTop - box.clientHeight)(document.querySelector('[role=log]')!))).toBeGreaterThan(900);
+    const all = await everything(page);
+    expect(all).toEqual(all.map((_, j) => all[0]! + j));
+  }
+  clean(page);
+  await page.context().close();
+}, 120_000);
+
 /**
  * What `work` takes of a processor, in ms, on the machine that is six times faster than
  * the phone: the pipeline's, where the page took 92 ms, 2.2 times as much. A slower

@@ -100,6 +100,7 @@ export class Timeline {
   async toMessage(seq: number): Promise<boolean> {
     if (this.find(seq) < 0) {
       await this.alone(async (current) => {
+        if (this.find(seq) >= 0) return; // what was under way has brought it
         const [before, after] = await Promise.all([this.pull({ before: seq + 1 }, pageSize / 2), this.pull({ after: seq }, pageSize / 2)]);
         if (!current()) return;
         this.put(before);
@@ -134,6 +135,8 @@ export class Timeline {
 
   /** The log has grown to `head` while nothing was heard: pulls the hole, or the newest page if that is shorter. */
   async catchUp(head: number): Promise<void> {
+    // Who is going somewhere for the first time is not taken to the newest instead.
+    while (!this.loaded && this.busy) await this.busy.catch(() => {});
     const wasLive = this.live;
     this.head = Math.max(this.head, head);
     if (!this.loaded) return this.toNewest();

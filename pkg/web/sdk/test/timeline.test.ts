@@ -141,6 +141,15 @@ test('a message is shown with what is before and after it, in one change', async
   expectCurrent(t, log);
 });
 
+test('who goes to a message for the first time stays there when the connection catches up, and it is asked for once', async () => {
+  const log = new Log();
+  for (let i = 0; i < 200; i++) log.add({ text: `${i}` });
+  const t = new Timeline(log, 'c', 200);
+  await Promise.all([t.toMessage(40), t.toMessage(40), t.catchUp(200)]);
+  expect([t.low, t.high]).toEqual([11, 70]);
+  expect(log.pulls).toBe(2);
+});
+
 test('a saved window is brought up to date, changes of old messages too', async () => {
   const log = new Log();
   for (let i = 0; i < 100; i++) log.add({ text: `${i}` });

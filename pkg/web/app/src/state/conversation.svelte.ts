@@ -45,10 +45,11 @@ export class Conversation {
     const client = session.client!;
     const head = session.heads.get(id);
     this.timeline = client.timeline(id, () => this.update());
-    if (head && (head.unread ?? 0) > 0) this.newAfter = head.read ?? 0;
+    this.greet(head);
+    this.met = client.state === 'online';
     this.closed.push(client.on('read', (r) => r.conversation === id && r.user !== client.me && this.countReaders()));
     // Marks that were set while nothing was heard come as no event.
-    this.closed.push(client.on('state', (s) => s === 'online' && this.countReaders()));
+    this.closed.push(client.on('state', (s) => s === 'online' && this.online()));
     if (head?.peer) this.closed.push(people.watch(`conversation:${id}`, [head.peer.id]));
     void this.open(head);
   }
@@ -65,6 +66,20 @@ export class Conversation {
     for (const f of this.closed) f();
   }
 
+  /** Where the new messages begin. */
+  private greet(head: Head | undefined): void {
+    if (head && (head.unread ?? 0) > 0) this.newAfter ??= head.read ?? 0;
+  }
+
+  private met = false;
+
+  private online(): void {
+    if (!this.met) this.greet(this.head); // what was kept knows nothing of a night
+    this.met = true;
+    if (!this.loaded) void this.reload();
+    this.countReaders();
+  }
+
   private async open(head: Head | undefined): Promise<void> {
     const kept = await session.client!.store.get<Kept>('pages', this.id).catch(() => undefined);
     if (kept) {
@@ -78,8 +93,7 @@ export class Conversation {
   async reload(head = this.head): Promise<void> {
     this.failed = false;
     if (!head || session.client?.state === 'offline' || session.client?.state === 'connecting') {
-      // The hello that comes calls catchUp for the timeline; there may be nothing to show until then.
-      return;
+      return; // online() comes back to it
     }
     try {
       if ((head.unread ?? 0) > savedItems && !this.timeline.loaded) {
@@ -114,19 +128,22 @@ export class Conversation {
     void session.client?.store.write([{ table: 'pages', key: this.id, value }]).catch(() => {});
   }
 
-  async older(): Promise<void> {
-    await this.load(() => this.timeline.older());
+  /** Loads a page of older messages; true if the window has grown. Nothing is loaded unless one is online. */
+  older(): Promise<boolean> {
+    return this.load(() => this.timeline.older());
   }
 
-  async newer(): Promise<void> {
-    await this.load(() => this.timeline.newer());
+  newer(): Promise<boolean> {
+    return this.load(() => this.timeline.newer());
   }
 
-  private async load(fn: () => Promise<void>): Promise<void> {
-    if (this.loading || session.state !== 'online') return;
+  private async load(fn: () => Promise<void>): Promise<boolean> {
+    if (this.loading || session.state !== 'online') return false;
     this.loading = true;
-    await fn().catch(() => {}); // offline: scrolling on asks again
+    const { low, high } = this.timeline;
+    await fn().catch(() => {}); // the connection was lost: being online again or scrolling on asks again
     this.loading = false;
+    return low !== this.timeline.low || high !== this.timeline.high;
   }
 
   private readonly fetched = new SvelteMap<number, Entry | undefined>();
