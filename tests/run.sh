@@ -49,8 +49,23 @@ step() {
 	fi
 }
 
+# both COMMAND COMMAND: two at once, one of which waits where the other one works; what
+# the second says comes after the first.
+both() {
+	local good=0 log=$BUILD/second.log second
+	$2 >"$log" 2>&1 &
+	second=$!
+	$1 || good=1
+	wait "$second" || good=1
+	cat "$log"
+	return "$good"
+}
+
 # note TEXT: remember that a whole step could not run.
 note() { "$BUILD/skips" -to "$SKIPPED" -note "$*"; }
+
+# Packages at a time: each waits half of the time, for a disk, a timer or a process.
+export GOFLAGS="${GOFLAGS:-} -p=$((2 * $(nproc)))"
 
 # gotest ARGS…: go test, one line a package, failures in full, skips remembered.
 gotest() { $GO test -json "$@" 2>&1 | "$BUILD/skips" -to "$SKIPPED"; }
@@ -64,10 +79,11 @@ prepare() {
 # possible and anything is missing. A failure is no error here: the tests that need it say so.
 tools() {
 	local missing=() pair
-	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs chromium:chromium pdftoppm:poppler-utils certutil:libnss3-tools apache2:apache2-bin \
+	for pair in gcc:gcc gcc:libc6-dev nbdfuse:libnbd-bin fusermount3:fuse3 mkfs.ext4:e2fsprogs pdftoppm:poppler-utils certutil:libnss3-tools apache2:apache2-bin \
 		mmdebstrap:mmdebstrap systemd-nspawn:systemd-container lintian:lintian dpkg-deb:dpkg ssh-keygen:openssh-client "$@"; do
 		PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 	done
+	[[ -n $(browser) ]] || missing+=(chromium-headless-shell)
 	[[ -e /usr/lib/apache2/modules/mod_auth_openidc.so ]] || missing+=(libapache2-mod-auth-openidc)
 	# Fonts have no command: Chinese text and emoji, as on the phones of the users.
 	[[ -e /usr/share/fonts/truetype/wqy ]] || missing+=(fonts-wqy-microhei)
@@ -191,7 +207,8 @@ bars() { make -s build && $GO run ./tests/load -bin "$BUILD"; }
 
 units() {
 	local list
-	list=$($GO list ./... | grep -v -e "^$MODULE/tests/crash" -e "^$MODULE/tests/image/boot" -e "^$MODULE/tests/twin") || return 1
+	# The longest first: with them at the end the others would be done and wait.
+	list=$({ $GO list ./tests/... ./cmd/... && $GO list ./...; } | awk '!seen[$0]++' | grep -v -e "^$MODULE/tests/crash" -e "^$MODULE/tests/image/boot" -e "^$MODULE/tests/twin") || return 1
 	# shellcheck disable=SC2086 # a list of packages
 	gotest -timeout 20m -skip "$ALONE" $list
 }
@@ -213,19 +230,23 @@ web() {
 	pkg/web/build.sh packages && (cd pkg/web && npm run --silent check && NO_COLOR=1 npm run --silent test -- --reporter=dot) && pkg/web/build.sh && pkg/web/build.sh again
 }
 
+# browser is the one for the tests: Chromium without windows, which takes two thirds of
+# the processor time of the whole one, or that.
+browser() { command -v chromium-headless-shell || command -v chromium; }
+
 # e2e drives the built client in a real browser against a real pipitd.
 e2e() {
 	if ! pkg/web/build.sh able; then
 		note "browser tests: need Node.js 20 or newer and npm"
 		return 0
 	fi
-	if ! command -v chromium >/dev/null; then
-		note "browser tests: need a browser (Debian: chromium)"
+	if [[ -z $(browser) ]]; then
+		note "browser tests: need a browser (Debian: chromium-headless-shell)"
 		return 0
 	fi
 	local way
 	for way in together alone; do
-		(cd pkg/web && NO_COLOR=1 PIPIT_E2E=$way CHROMIUM=$(command -v chromium) npx --no vitest run --config vitest.e2e.config.ts) || return 1
+		(cd pkg/web && NO_COLOR=1 PIPIT_E2E=$way CHROMIUM=$(browser) npx --no vitest run --config vitest.e2e.config.ts) || return 1
 	done
 }
 
@@ -233,7 +254,7 @@ e2e() {
 # watchdog, the packages.
 twin() { gotest -count=1 -timeout 20m ./tests/twin; }
 
-screenshots() { (cd pkg/web && NO_COLOR=1 PIPIT_SCREENSHOTS=1 CHROMIUM=$(command -v chromium) npx --no vitest run --config vitest.e2e.config.ts); }
+screenshots() { (cd pkg/web && NO_COLOR=1 PIPIT_SCREENSHOTS=1 CHROMIUM=$(browser) npx --no vitest run --config vitest.e2e.config.ts); }
 
 crash() {
 	gotest -count=1 -p 1 -timeout "$1" ./tests/crash/... || return 1
@@ -277,10 +298,8 @@ test)
 	step "unit tests" units
 	step "web client in a browser" e2e
 	step "race detector" race "$SINGLE"
-	step "other boards" cross
-	step "32-bit tests" words32
-	step "the twin of the card" twin
-	step "faults, short form" crash 20m
+	step "the twin of the card, and 32-bit tests" both twin words32
+	step "faults, short form, and other boards" both "crash 20m" cross
 	step "card image" card
 	step "card image, booted" boot 40m -run '^Test(Appliance|SmallBoard|SameTwice|Layout|NothingSecret)$'
 	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
