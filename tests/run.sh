@@ -65,10 +65,12 @@ both() {
 note() { "$BUILD/skips" -to "$SKIPPED" -note "$*"; }
 
 # Packages at a time: each waits half of the time, for a disk, a timer or a process.
-export GOFLAGS="${GOFLAGS:-} -p=$((2 * $(nproc)))"
+# Without paths in what is compiled, a checkout at another place compiles nothing anew.
+export GOFLAGS="${GOFLAGS:-} -trimpath -p=$((2 * $(nproc)))"
 
-# gotest ARGS…: go test, one line a package, failures in full, skips remembered.
-gotest() { $GO test -json "$@" 2>&1 | "$BUILD/skips" -to "$SKIPPED"; }
+# gotest ARGS…: go test, one line a package, failures in full, skips remembered. No result
+# of an earlier run counts: some tests build and start the server, which Go does not see.
+gotest() { $GO test -count=1 -json "$@" 2>&1 | "$BUILD/skips" -to "$SKIPPED"; }
 
 # prepare builds the filter and forgets the skips of the run before.
 prepare() {
@@ -252,13 +254,13 @@ e2e() {
 
 # twin boots the image's own system as a container: the units, the first boot, the
 # watchdog, the packages.
-twin() { gotest -count=1 -timeout 20m ./tests/twin; }
+twin() { gotest -timeout 20m ./tests/twin; }
 
 screenshots() { (cd pkg/web && NO_COLOR=1 PIPIT_SCREENSHOTS=1 CHROMIUM=$(browser) npx --no vitest run --config vitest.e2e.config.ts); }
 
 crash() {
-	gotest -count=1 -p 1 -timeout "$1" ./tests/crash/... || return 1
-	gotest -count=1 -timeout "$1" -run "$ALONE" ./pkg/store/badgerstore
+	gotest -p 1 -timeout "$1" ./tests/crash/... || return 1
+	gotest -timeout "$1" -run "$ALONE" ./pkg/store/badgerstore
 }
 
 # What building and booting the card image needs.
@@ -277,7 +279,7 @@ card() {
 boot() {
 	local image
 	image=$PWD/$(cat "$BUILD/image-path" 2>/dev/null) && [[ -f $image ]] || return 0 # said already
-	PIPIT_IMAGE=$image PIPIT_DEB=$PWD/$(cat "${image%.img}.deb-path") gotest -count=1 -timeout "$1" "${@:2}" ./tests/image/boot
+	PIPIT_IMAGE=$image PIPIT_DEB=$PWD/$(cat "${image%.img}.deb-path") gotest -timeout "$1" "${@:2}" ./tests/image/boot
 }
 
 checks() {
@@ -316,7 +318,7 @@ torture)
 	step "tools for the tests" prepare
 	step "packages for the tests" tools
 	step "faults, long form" crash 24h
-	step "bit rot, long form" gotest -count=1 -timeout 24h -run '^TestBitRot$' ./pkg/store/badgerstore
+	step "bit rot, long form" gotest -timeout 24h -run '^TestBitRot$' ./pkg/store/badgerstore
 	step "what was skipped" "$BUILD/skips" -summary "$SKIPPED"
 	;;
 e2e)
