@@ -1,27 +1,19 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Page } from 'playwright-core';
 import { accessible, clean, phone, shut, signedIn } from './browser';
-import { Server } from './server';
-
-const hostile = '<img src=x onerror=window.owned=1>';
+import { hostile, inert, keeper, visit } from './console';
+import type { Server } from './server';
 
 let server: Server;
 beforeAll(async () => {
-  server = await Server.start();
-  server.tenant('oakhill', '橡树小学');
-  server.people({ username: 'linxiao', name: '林晓', role: 'owner' }, { username: 'adam', name: 'Adam', role: 'admin' });
-  server.tool(['tenant', 'keeper', 'oakhill']);
-  server.tool(['backup', 'key']);
+  server = await keeper({ username: 'adam', name: 'Adam', role: 'admin' });
 }, 120_000);
 afterAll(async () => {
   await shut();
   await server?.close();
 });
 
-async function go(page: Page, to: string): Promise<void> {
-  await page.goto(`${server.url}/#/admin/${to}`);
-  await page.locator('.console h1').waitFor();
-}
+const go = (page: Page, to: string) => visit(server, page, to);
 
 test('the box: live figures, a backup, other organisations; for its keeper alone', async () => {
   // An admin looks at the box and not at the other organisations.
@@ -90,7 +82,7 @@ test('the box: live figures, a backup, other organisations; for its keeper alone
   await page.getByRole('button', { name: 'Delete', exact: true }).last().click();
   await page.getByRole('button', { name: 'Bring it back' }).click();
   await page.getByRole('button', { name: 'Suspend' }).waitFor();
-  expect(await page.evaluate(() => (window as any).owned)).toBeUndefined();
+  await inert(page);
   clean(page);
   await page.context().close();
 });

@@ -1,19 +1,15 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Locator, Page } from 'playwright-core';
 import { accessible, clean, desktop, phone, shut, signedIn } from './browser';
+import { hostile, inert, keeper, visit } from './console';
 import { corpus, cut } from './corpus';
-import { Server } from './server';
+import type { Server } from './server';
 
-const hostile = '<img src=x onerror=window.owned=1>';
 const long = '实验小学五年级甲班家长委员会春游筹备与后勤保障协调工作小组（第二学期）';
 
 let server: Server;
 beforeAll(async () => {
-  server = await Server.cramped(4096);
-  server.tenant('oakhill', '橡树小学');
-  server.people({ username: 'linxiao', name: '林晓', role: 'owner' }, { username: 'wangmin', name: '王敏老师', role: 'staff' }, { username: 'bob', name: 'Bob Ito' }, { username: 'mal', name: hostile });
-  server.tool(['tenant', 'keeper', 'oakhill']);
-  server.tool(['backup', 'key']);
+  server = await keeper({ username: 'wangmin', name: '王敏老师', role: 'staff' }, { username: 'bob', name: 'Bob Ito' }, { username: 'mal', name: hostile });
 }, 120_000);
 afterAll(async () => {
   await shut();
@@ -21,15 +17,7 @@ afterAll(async () => {
 });
 
 const pages = ['people', 'classes', 'roster', 'invitations', 'rules', 'signin', 'tokens', 'settings', 'audit', 'box', 'backups', 'tenants'] as const;
-async function go(page: Page, to: string): Promise<void> {
-  await page.goto(`${server.url}/#/admin/${to}`);
-  await page.locator('.console h1').waitFor();
-}
-/** Nothing that was typed became more than text. */
-async function inert(page: Page): Promise<void> {
-  expect(await page.evaluate(() => (window as any).owned)).toBeUndefined();
-  expect(await page.locator('.console img, .console script, .console iframe').count()).toBe(0);
-}
+const go = (page: Page, to: string) => visit(server, page, to);
 
 test('a roster: what would change, bad rows by line, then it is done', async () => {
   const page = await signedIn(server, 'linxiao');
